@@ -1,0 +1,112 @@
+// The op contract: every arithmetic step of the forward pass, with its shapes. The scalar backend
+// (kernels/reference) is the oracle; kernels/cpu (and later kernels/cuda) must agree with it within the
+// tolerance given at each op. Activations are f32, row-major, in memory the backend allocated.
+// Unless an op says so, outputs must not alias inputs. Parameters are trusted: the model layer checked them.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "tensor/kv_layout.h"
+#include "tensor/weight_view.h"
+
+namespace cga {
+
+/// A weight matrix in the arrangement its backend multiplies fastest. Made by Ops::prepare, used only
+/// with the Ops that made it.
+class PreparedWeight {
+ public:
+  virtual ~PreparedWeight() = default;
+  std::int64_t rows = 0, cols = 0;
+  std::int64_t bytes = 0;       // what one multiplication by a single vector reads
+  bool references_file = false; // true: points into the WeightView's memory, which must stay mapped
+};
+
+/// One product of a matmul call: out = x · weightᵀ + bias.
+struct MatmulTarget {
+  const PreparedWeight* weight = nullptr;  // [rows, cols]
+  const float* bias = nullptr;             // [rows], f32, or null
+  float* out = nullptr;                    // [n_tokens, rows], f32
+};
+
+/// One sequence's share of a batch: n_tokens consecutive rows at consecutive positions.
+struct SequenceRows {
+  std::int32_t first_row = 0;               // row of its first token in the batch
+  std::int32_t n_tokens = 0;
+  std::int32_t position = 0;                // of its first token; also the tokens already in its pages
+  std::span<const std::int32_t> pages;      // [>= ceil((position + n_tokens) / 64)], page ids
+};
+
+/// The pages of one layer: page id p starts at base + p * layout.page_bytes().
+struct LayerPages {
+  std::byte* base = nullptr;
+  KvLayout layout;
+};
+
+struct AppendParams {
+  const float* k = nullptr;                 // [n_tokens, n_kv_heads, head_dim], f32, rotated
+  const float* v = nullptr;                 // [n_tokens, n_kv_heads, head_dim], f32
+  LayerPages pages;
+  std::span<const SequenceRows> sequences;
+};
+
+struct AttendParams {
+  const float* q = nullptr;                 // [n_tokens, n_heads, head_dim], f32, rotated
+  float* out = nullptr;                     // [n_tokens, n_heads, head_dim], f32
+  std::int32_t n_heads = 0;                 // a multiple of n_kv_heads; query head h reads KV head h / (n_heads / n_kv_heads)
+  float scale = 1.0f;                       // 1 / sqrt(head_dim)
+  LayerPages pages;                         // must hold the batch's own tokens already (append first)
+  std::span<const SequenceRows> sequences;
+};
+
+/// Which elements of a head RoPE rotates together: GGUF's llama files store q and k for (2i, 2i+1),
+/// qwen2 and most others rotate (i, i + head_dim/2).
+enum class RopePairs : std::uint8_t { interleaved, halves };
+
+class Ops {
+ public:
+  virtual ~Ops() = default;
+
+  /// Arranges a matrix for matmul. F32, F16 and BF16 stay in place; block types may be repacked.
+  virtual std::unique_ptr<PreparedWeight> prepare(const WeightView& weight) = 0;
+
+  /// out[t] = table[ids[t]], dequantised.  table: [n_vocab, dim]; out: [ids.size(), dim], f32. Exact.
+  virtual void embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) = 0;
+
+  /// out[t] = x[t] / sqrt(mean(x[t]²) + eps) * weight.  x, out: [n_tokens, dim], f32; may alias.
+  /// Tolerance 1e-5 relative. (Zhang & Sennrich, arXiv:1910.07467)
+  virtual void rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
+                        std::int64_t dim) = 0;
+
+  /// Several products with one input (q, k and v; gate and up).  x: [n_tokens, cols], f32.
+  /// All weights have the same cols. The reference multiplies in f32 and adds in f64; others may quantise x to
+  /// int8 with a scale for each 32 columns: relative error (L2, a row) at most 1e-2, and 1e-5 for float weights.
+  virtual void matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens) = 0;
+
+  /// Angles for rope: cos and sin of positions[t] * inverse_frequency[i], times `magnitude`.
+  /// cos_sin: [n_tokens, 2, head_dim/2], f32: cosines, then sines.
+  virtual void rope_angles(float* cos_sin, std::span<const std::int32_t> positions,
+                           std::span<const float> inverse_frequency, float magnitude) = 0;
+
+  /// Rotates in place.  x: [n_tokens, n_heads, head_dim], f32. (Su et al., arXiv:2104.09864)
+  virtual void rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t n_tokens, std::int32_t n_heads,
+                    std::int32_t head_dim) = 0;
+
+  /// Writes the batch's keys and values into their pages, rounded to the layout's element type.
+  virtual void append(const AppendParams& params) = 0;
+
+  /// Causal softmax attention of every row over its sequence's pages, positions 0 to its own. One pass
+  /// (online softmax); the order of summation depends on positions only, not on threads or neighbours.
+  /// Tolerance against the reference on the same pages: 2e-5 relative (L2, a head).
+  virtual void attend(const AttendParams& params) = 0;
+
+  /// out = silu(gate) * up.  all: [n], f32; out may alias either. (Shazeer, arXiv:2002.05202)
+  virtual void swiglu(float* out, const float* gate, const float* up, std::int64_t n) = 0;
+
+  /// x += y.  x, y: [n], f32.
+  virtual void add(float* x, const float* y, std::int64_t n) = 0;
+};
+
+}  // namespace cga

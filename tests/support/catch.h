@@ -1,0 +1,14 @@
+// Catch2 v2 (Debian 12) and v3 (Ubuntu 24.04) behind one include.
+#pragma once
+
+#if __has_include(<catch2/catch_test_macros.hpp>)
+#include <catch2/catch_approx.hpp>
+#include <catch2/catch_test_macros.hpp>
+#include <catch2/generators/catch_generators.hpp>
+#else
+#include <catch2/catch.hpp>
+#endif
+
+namespace cga::test {
+using Catch::Approx;
+}
