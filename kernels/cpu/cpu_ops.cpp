@@ -1,0 +1,44 @@
+#include "kernels/cpu/cpu_ops.h"
+
+#include "kernels/cpu/elementwise/elementwise.h"
+
+namespace cga::cpu {
+
+std::unique_ptr<PreparedWeight> CpuOps::prepare(const WeightView& weight) {
+  return prepare_weight(weight, pool_);
+}
+
+void CpuOps::embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) {
+  cpu::embed(out, table, ids, pool_);
+}
+
+void CpuOps::rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
+                      std::int64_t dim) {
+  cpu::rms_norm(out, x, weight, eps, n_tokens, dim, pool_);
+}
+
+void CpuOps::matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens) {
+  cpu::matmul(targets, x, n_tokens, pool_, matmul_scratch_);
+}
+
+void CpuOps::rope_angles(float* cos_sin, std::span<const std::int32_t> positions,
+                         std::span<const float> inverse_frequency, float magnitude) {
+  cpu::rope_angles(cos_sin, positions, inverse_frequency, magnitude, pool_);
+}
+
+void CpuOps::rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t n_tokens,
+                  std::int32_t n_heads, std::int32_t head_dim) {
+  cpu::rope(x, cos_sin, pairs, n_tokens, n_heads, head_dim, pool_);
+}
+
+void CpuOps::append(const AppendParams& params) { cpu::append(params, pool_); }
+
+void CpuOps::attend(const AttendParams& params) { cpu::attend(params, pool_, attention_scratch_); }
+
+void CpuOps::swiglu(float* out, const float* gate, const float* up, std::int64_t n) {
+  cpu::swiglu(out, gate, up, n, pool_);
+}
+
+void CpuOps::add(float* x, const float* y, std::int64_t n) { cpu::add(x, y, n, pool_); }
+
+}  // namespace cga::cpu

@@ -1,0 +1,35 @@
+// The op contract on the CPU: one folder an op, this class binds them to a thread pool and their scratch.
+#pragma once
+
+#include "base/thread_pool.h"
+#include "kernels/cpu/attention/attention.h"
+#include "kernels/cpu/matmul/matmul.h"
+#include "kernels/ops.h"
+
+namespace cga::cpu {
+
+class CpuOps final : public Ops {
+ public:
+  explicit CpuOps(ThreadPool& pool) : pool_(pool) {}
+
+  std::unique_ptr<PreparedWeight> prepare(const WeightView& weight) override;
+  void embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) override;
+  void rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
+                std::int64_t dim) override;
+  void matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens) override;
+  void rope_angles(float* cos_sin, std::span<const std::int32_t> positions,
+                   std::span<const float> inverse_frequency, float magnitude) override;
+  void rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t n_tokens, std::int32_t n_heads,
+            std::int32_t head_dim) override;
+  void append(const AppendParams& params) override;
+  void attend(const AttendParams& params) override;
+  void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
+  void add(float* x, const float* y, std::int64_t n) override;
+
+ private:
+  ThreadPool& pool_;
+  MatmulScratch matmul_scratch_;
+  AttentionScratch attention_scratch_;
+};
+
+}  // namespace cga::cpu

@@ -1,0 +1,26 @@
+// The scalar backend's ops: plain loops, one thread, f64 sums. Slow and obviously right; every other
+// backend is tested against it, and it can be chosen with --device scalar.
+#pragma once
+
+#include "kernels/ops.h"
+
+namespace cga::reference {
+
+class ReferenceOps final : public Ops {
+ public:
+  std::unique_ptr<PreparedWeight> prepare(const WeightView& weight) override;
+  void embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) override;
+  void rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
+                std::int64_t dim) override;
+  void matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens) override;
+  void rope_angles(float* cos_sin, std::span<const std::int32_t> positions,
+                   std::span<const float> inverse_frequency, float magnitude) override;
+  void rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t n_tokens, std::int32_t n_heads,
+            std::int32_t head_dim) override;
+  void append(const AppendParams& params) override;
+  void attend(const AttendParams& params) override;
+  void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
+  void add(float* x, const float* y, std::int64_t n) override;
+};
+
+}  // namespace cga::reference
