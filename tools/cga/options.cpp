@@ -1,0 +1,154 @@
+// Shared flags: their names, ranges and defaults.
+#include "tools/cga/options.h"
+
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <random>
+#include <sstream>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+namespace cga::cli {
+namespace {
+
+constexpr std::int32_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
+constexpr std::string_view kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";
+
+std::filesystem::path models_folder() {
+  if (const char* folder = std::getenv("CGA_MODELS"); folder != nullptr && *folder != '\0') return folder;
+  const char* home = std::getenv("HOME");
+  return std::filesystem::path(home != nullptr ? home : ".") / ".cache/cga/models";
+}
+
+}  // namespace
+
+void add_model_options(CLI::App& command, ModelOptions& options) {
+  EngineOptions& engine = options.engine;
+  const std::map<std::string, KvType> kv_types = {{"bf16", KvType::bf16}, {"f32", KvType::f32}};
+  command.add_option("-m,--model", engine.model, "GGUF file; default: the model quickstart fetched")
+      ->type_name("FILE")
+      ->group("Model");
+  command.add_option("-c,--ctx-size", engine.n_ctx, "Context in tokens; 0: what the model was trained with")
+      ->check(CLI::Range(0, kMaxInt32))
+      ->type_name("N")
+      ->group("Model");
+  command.add_option("-t,--threads", engine.n_threads, "Threads; 0: all cores")
+      ->check(CLI::Range(0, 4096))
+      ->type_name("N")
+      ->group("Model");
+  command.add_option("-b,--batch-size", options.n_batch, "Prompt tokens handed to the engine at once")
+      ->check(CLI::Range(1, kMaxInt32))
+      ->type_name("N")
+      ->group("Model")
+      ->capture_default_str();
+  command.add_option("--ubatch-size", engine.n_ubatch, "(-ub) Tokens that go through the layers at once")
+      ->check(CLI::Range(1, 65536))
+      ->type_name("N")
+      ->group("Model")
+      ->capture_default_str();
+  command.add_option("--device", engine.device, "auto, cpu, or scalar (slow, the reference)")
+      ->check(CLI::IsMember({"auto", "cpu", "scalar"}))
+      ->type_name("NAME")
+      ->group("Model")
+      ->capture_default_str();
+  command.add_option("--kv", engine.kv, "Keys and values are kept as bf16 (default) or f32")
+      ->transform(CLI::CheckedTransformer(kv_types).description(""))
+      ->type_name("TYPE")
+      ->group("Model");
+}
+
+std::filesystem::path model_path(const EngineOptions& options, Context& context) {
+  if (!options.model.empty()) return options.model;
+  const std::filesystem::path fallback = models_folder() / kDefaultModel;
+  std::error_code ignored;
+  if (!std::filesystem::exists(fallback, ignored)) {
+    throw Error(ErrorKind::usage, "-m/--model",
+                "no model was given, and the default one, " + fallback.string() + ", is not there",
+                "give a GGUF file with -m, or let tools/quickstart.sh fetch the default");
+  }
+  context.log.info("no -m: using {}", fallback.string());
+  return fallback;
+}
+
+Engine open_engine(const ModelOptions& options, Context& context) {
+  const Stopwatch watch;
+  EngineOptions engine_options = options.engine;
+  if (engine_options.shape.empty()) engine_options.model = model_path(engine_options, context);
+  Engine engine(engine_options);
+  const ModelInfo& info = engine.info();
+  const MemoryPlan& plan = engine.plan();
+  context.log.debug("{}: {} layers, {} parameters, {}, on {}; ready in {:.2f} s", info.name, info.n_layers,
+                    format_count(info.n_params), info.weight_types, info.device, watch.seconds());
+  context.log.debug("context {}: weights {}, keys and values {}, scratch {}", format_count(plan.n_ctx),
+                    format_bytes(plan.weights), format_bytes(plan.kv), format_bytes(plan.scratch));
+  return engine;
+}
+
+SamplingOptions SamplingFlags::resolved() const {
+  SamplingOptions result = sampling;
+  result.seed = seed >= 0 ? static_cast<std::uint64_t>(seed) : std::random_device{}();
+  return result;
+}
+
+void add_sampling_options(CLI::App& command, SamplingFlags& flags) {
+  SamplingOptions& sampling = flags.sampling;
+  const auto add = [&command](const std::string& name, auto& value, const std::string& description) {
+    command.add_option(name, value, description)->type_name("X")->group("Sampling")->capture_default_str();
+  };
+  add("--temp,--temperature", sampling.temperature, "Temperature; 0: always the likeliest token");
+  add("--top-k", sampling.top_k, "Draw from the k likeliest tokens; 0: off");
+  add("--top-p", sampling.top_p, "Draw from the fewest tokens that together reach p; 1: off");
+  add("--min-p", sampling.min_p, "Drop tokens less likely than this share of the likeliest; 0: off");
+  add("--repeat-penalty", sampling.repeat_penalty, "Divide the logits of recent tokens; 1: off");
+  add("--presence-penalty", sampling.presence_penalty, "Subtract from the logits of recent tokens; 0: off");
+  add("--frequency-penalty", sampling.frequency_penalty, "Subtract for each recent occurrence; 0: off");
+  add("--repeat-last-n", sampling.repeat_last_n, "Tokens the penalties look back over; -1: all");
+  command.add_option("-s,--seed", flags.seed, "Same seed, same text; -1: another every time")
+      ->check(CLI::Range(std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()))
+      ->type_name("N")
+      ->group("Sampling")
+      ->capture_default_str();
+}
+
+std::vector<std::string> expand_short_options(int argc, const char* const* argv) {
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kLongNames = {{
+      {"-ub", "--ubatch-size"},
+      {"-sys", "--system-prompt"},
+      {"-sysf", "--system-prompt-file"},
+      {"-cnv", "--conversation"},
+      {"-no-cnv", "--no-conversation"},
+      {"-st", "--single-turn"},
+  }};
+  std::vector<std::string> result;
+  bool options_ended = false;
+  for (int i = 1; i < argc; ++i) {
+    std::string argument = argv[i];
+    options_ended = options_ended || argument == "--";
+    for (const auto& [name, long_name] : kLongNames) {
+      if (!options_ended && argument == name) argument = long_name;
+    }
+    result.push_back(std::move(argument));
+  }
+  return result;
+}
+
+std::string read_text_file(const std::filesystem::path& path) {
+  std::ifstream file(path, std::ios::binary);
+  std::ostringstream text;
+  std::error_code ignored;
+  const bool is_folder = std::filesystem::is_directory(path, ignored);
+  if (!is_folder && file) text << file.rdbuf();
+  if (is_folder || !file || file.bad()) {
+    throw Error(ErrorKind::io, path.string(), is_folder ? "is a folder" : std::strerror(errno),
+                "check the path");
+  }
+  return text.str();
+}
+
+}  // namespace cga::cli

@@ -1,0 +1,51 @@
+// The flags that several commands share. Names are llama.cpp's where it has one.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "cga/engine.h"
+#include "cga/sampling.h"
+#include "tools/cga/context.h"
+
+namespace cga::cli {
+
+/// Which model, and how it is run.
+struct ModelOptions {
+  EngineOptions engine;
+  std::int32_t n_batch = 256;  // prompt tokens between two looks at Ctrl-C and the progress line
+};
+
+/// -m -c -t -b -ub --device --kv
+void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// The file `-m` names, or the default model if it was left out and is there.
+/// @throws Error (usage) if neither
+std::filesystem::path model_path(const EngineOptions& options, Context& context);
+
+/// Loads the model the options name (or the random shape), saying at -v what it is and how long it took.
+Engine open_engine(const ModelOptions& options, Context& context);
+
+/// How tokens are chosen. Without -s every run draws another seed.
+struct SamplingFlags {
+  SamplingOptions sampling;
+  std::int64_t seed = -1;  // -1: draw one
+
+  SamplingOptions resolved() const;  ///< with the seed drawn if need be
+};
+
+/// --temp --top-k --top-p --min-p --repeat-penalty --presence-penalty --frequency-penalty --repeat-last-n -s
+void add_sampling_options(CLI::App& command, SamplingFlags& flags);
+
+/// llama.cpp's short options of several letters (`-ub`, `-sys`), which CLI11 would read as a bundle of
+/// one-letter ones, replaced by their long names.
+std::vector<std::string> expand_short_options(int argc, const char* const* argv);
+
+/// A whole file as text. @throws Error (io)
+std::string read_text_file(const std::filesystem::path& path);
+
+}  // namespace cga::cli
