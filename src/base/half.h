@@ -4,10 +4,12 @@
 #include <bit>
 #include <cstdint>
 
+#include "base/host_device.h"
+
 namespace cga {
 
 /// IEEE 754 binary16 to binary32, exact.
-inline float f16_to_f32(std::uint16_t h) {
+CGA_HOST_DEVICE inline float f16_to_f32(std::uint16_t h) {
   const std::uint32_t sign = static_cast<std::uint32_t>(h & 0x8000u) << 16;
   const std::uint32_t exponent = (h >> 10) & 0x1fu;
   const std::uint32_t mantissa = h & 0x3ffu;
@@ -20,7 +22,7 @@ inline float f16_to_f32(std::uint16_t h) {
 }
 
 /// binary32 to binary16; overflow becomes infinity, NaN stays NaN.
-inline std::uint16_t f32_to_f16(float value) {
+CGA_HOST_DEVICE inline std::uint16_t f32_to_f16(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
   const std::uint32_t magnitude = bits & 0x7fffffffu;
@@ -35,12 +37,12 @@ inline std::uint16_t f32_to_f16(float value) {
 }
 
 /// bfloat16 to binary32, exact.
-inline float bf16_to_f32(std::uint16_t h) {
+CGA_HOST_DEVICE inline float bf16_to_f32(std::uint16_t h) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(h) << 16);
 }
 
 /// binary32 to bfloat16; NaN stays NaN.
-inline std::uint16_t f32_to_bf16(float value) {
+CGA_HOST_DEVICE inline std::uint16_t f32_to_bf16(float value) {
   const std::uint32_t bits = std::bit_cast<std::uint32_t>(value);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<std::uint16_t>((bits >> 16) | 0x40u);
   return static_cast<std::uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16);

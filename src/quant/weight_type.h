@@ -12,16 +12,16 @@ namespace cga {
 /// How a quantised block reads as small integers, for kernels that multiply them by int8 activations:
 /// w = scale * (q - zero) - min, with one scale and one min for every `group` consecutive values.
 struct IntegerForm {
-  int bits = 0;           ///< q is in [0, 2^bits); 0: the type has no integer form (F32, F16, BF16)
-  int group = 0;          ///< values that share a scale: 16 or 32
-  int zero = 0;           ///< constant subtracted from q: 8 for Q4_0, 16 for Q5_0, 32 for Q6_K, 128 for Q8_0
-  bool has_min = false;   ///< Q4_1, Q5_1, Q4_K, Q5_K
+  int bits = 0;          ///< q is in [0, 2^bits); 0: the type has no integer form (F32, F16, BF16)
+  int group = 0;         ///< values that share a scale: 16 or 32
+  int zero = 0;          ///< constant subtracted from q: 8 for Q4_0, 16 for Q5_0, 32 for Q6_K, 128 for Q8_0
+  bool has_min = false;  ///< Q4_1, Q5_1, Q4_K, Q5_K
 };
 
 struct WeightType {
-  std::string_view name;       ///< as GGUF tools print it: "Q4_1"
-  std::uint32_t gguf_id = 0;   ///< ggml_type
-  int block_values = 1;        ///< values a block; rows are whole blocks
+  std::string_view name;      ///< as GGUF tools print it: "Q4_1"
+  std::uint32_t gguf_id = 0;  ///< ggml_type
+  int block_values = 1;       ///< values a block; rows are whole blocks
   int block_bytes = 0;
   IntegerForm integer;
 

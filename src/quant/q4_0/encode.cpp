@@ -1,0 +1,14 @@
+// Q4_0 encoding: the value of largest magnitude sets the scale.
+#include "quant/nearest.h"
+#include "quant/nibbles.h"
+#include "quant/q4_0/block.h"
+
+namespace cga {
+
+void encode_block(const float* values, BlockQ4_0& block) {
+  std::uint8_t q[32];
+  block.scale = nearest_symmetric(values, 32, 16, q);
+  pack_nibbles(q, block.packed);
+}
+
+}  // namespace cga

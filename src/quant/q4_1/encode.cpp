@@ -1,0 +1,16 @@
+// Q4_1 encoding: the range of the values sets scale and lowest value.
+#include "quant/nearest.h"
+#include "quant/nibbles.h"
+#include "quant/q4_1/block.h"
+
+namespace cga {
+
+void encode_block(const float* values, BlockQ4_1& block) {
+  std::uint8_t q[32];
+  const AffineScale stored = nearest_affine(values, 32, 16, q);
+  block.scale = stored.scale;
+  block.low = stored.low;
+  pack_nibbles(q, block.packed);
+}
+
+}  // namespace cga

@@ -1,0 +1,23 @@
+// Q5_K: 256 values of 5 bits in groups of 32: w = scale[group] * q - min[group].
+#pragma once
+
+#include <cstdint>
+
+#include "quant/k_scales.h"
+#include "quant/weight_type.h"
+
+namespace cga {
+
+struct BlockQ5_K {
+  static constexpr int values = 256;
+  static constexpr IntegerForm integer{.bits = 5, .group = 32, .zero = 0, .has_min = true};
+
+  KFactors factors;          // scales and minima of the 8 groups
+  std::uint8_t high[32];     // byte i, bit g: fifth bit of value 32g + i
+  std::uint8_t packed[128];  // low four bits, quant/k_scales.h
+};
+static_assert(sizeof(BlockQ5_K) == 176);
+
+void encode_block(const float* values, BlockQ5_K& block);  // values: [256]
+
+}  // namespace cga
