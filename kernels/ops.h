@@ -20,8 +20,8 @@ class PreparedWeight {
  public:
   virtual ~PreparedWeight() = default;
   std::int64_t rows = 0, cols = 0;
-  std::int64_t bytes = 0;       // what one multiplication by a single vector reads
-  bool references_file = false; // true: points into the WeightView's memory, which must stay mapped
+  std::int64_t bytes = 0;        // what one multiplication by a single vector reads
+  bool references_file = false;  // true: points into the WeightView's memory, which must stay mapped
 };
 
 /// One product of a matmul call: out = x · weightᵀ + bias.
@@ -33,31 +33,32 @@ struct MatmulTarget {
 
 /// One sequence's share of a batch: n_tokens consecutive rows at consecutive positions.
 struct SequenceRows {
-  std::int32_t first_row = 0;               // row of its first token in the batch
+  std::int32_t first_row = 0;  // row of its first token in the batch
   std::int32_t n_tokens = 0;
-  std::int32_t position = 0;                // of its first token; also the tokens already in its pages
-  std::span<const std::int32_t> pages;      // [>= ceil((position + n_tokens) / 64)], page ids
+  std::int32_t position = 0;            // of its first token; also the tokens already in its pages
+  std::span<const std::int32_t> pages;  // [>= ceil((position + n_tokens) / 64)], page ids
 };
 
 /// The pages of one layer: page id p starts at base + p * layout.page_bytes().
 struct LayerPages {
-  std::byte* base = nullptr;
+  std::byte* base = nullptr;  // [n_pages, layout.page_bytes()], bytes
   KvLayout layout;
 };
 
 struct AppendParams {
-  const float* k = nullptr;                 // [n_tokens, n_kv_heads, head_dim], f32, rotated
-  const float* v = nullptr;                 // [n_tokens, n_kv_heads, head_dim], f32
+  const float* k = nullptr;  // [n_tokens, n_kv_heads, head_dim], f32, rotated
+  const float* v = nullptr;  // [n_tokens, n_kv_heads, head_dim], f32
   LayerPages pages;
   std::span<const SequenceRows> sequences;
 };
 
 struct AttendParams {
-  const float* q = nullptr;                 // [n_tokens, n_heads, head_dim], f32, rotated
-  float* out = nullptr;                     // [n_tokens, n_heads, head_dim], f32
-  std::int32_t n_heads = 0;                 // a multiple of n_kv_heads; query head h reads KV head h / (n_heads / n_kv_heads)
-  float scale = 1.0f;                       // 1 / sqrt(head_dim)
-  LayerPages pages;                         // must hold the batch's own tokens already (append first)
+  const float* q = nullptr;  // [n_tokens, n_heads, head_dim], f32, rotated
+  float* out = nullptr;      // [n_tokens, n_heads, head_dim], f32
+  std::int32_t n_heads =
+      0;               // a multiple of n_kv_heads; query head h reads KV head h / (n_heads / n_kv_heads)
+  float scale = 1.0f;  // 1 / sqrt(head_dim)
+  LayerPages pages;    // must hold the batch's own tokens already (append first)
   std::span<const SequenceRows> sequences;
 };
 
@@ -81,8 +82,9 @@ class Ops {
                         std::int64_t dim) = 0;
 
   /// Several products with one input (q, k and v; gate and up).  x: [n_tokens, cols], f32.
-  /// All weights have the same cols. The reference multiplies in f32 and adds in f64; others may quantise x to
-  /// int8 with a scale for each 32 columns: relative error (L2, a row) at most 1e-2, and 1e-5 for float weights.
+  /// All weights have the same cols. The reference multiplies in f32 and adds in f64; others may quantise x
+  /// to int8 with a scale for each 32 columns: relative error (L2, a row) at most 1e-2, and 1e-5 for float
+  /// weights.
   virtual void matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens) = 0;
 
   /// Angles for rope: cos and sin of positions[t] * inverse_frequency[i], times `magnitude`.
@@ -91,8 +93,8 @@ class Ops {
                            std::span<const float> inverse_frequency, float magnitude) = 0;
 
   /// Rotates in place.  x: [n_tokens, n_heads, head_dim], f32. (Su et al., arXiv:2104.09864)
-  virtual void rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t n_tokens, std::int32_t n_heads,
-                    std::int32_t head_dim) = 0;
+  virtual void rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t n_tokens,
+                    std::int32_t n_heads, std::int32_t head_dim) = 0;
 
   /// Writes the batch's keys and values into their pages, rounded to the layout's element type.
   virtual void append(const AppendParams& params) = 0;
@@ -107,6 +109,9 @@ class Ops {
 
   /// x += y.  x, y: [n], f32.
   virtual void add(float* x, const float* y, std::int64_t n) = 0;
+
+  /// out[i] = x[rows[i]].  x: [n_tokens, dim], f32; out: [rows.size(), dim], f32; rows ascending. Exact.
+  virtual void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) = 0;
 };
 
 }  // namespace cga

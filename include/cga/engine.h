@@ -18,14 +18,15 @@ namespace cga {
 enum class KvType { bf16, f32 };
 
 struct EngineOptions {
-  std::filesystem::path model;       ///< GGUF file; ignored when `shape` is set
-  std::string shape;                 ///< a named shape with random weights ("llama3-8b"), for speed only
-  std::string device = "auto";       ///< auto | cpu | scalar
-  std::int32_t n_ctx = 0;            ///< context of one sequence, in tokens; 0: what the model was trained with
-  std::int32_t n_sequences = 1;      ///< sequences that may be alive at once
-  std::int32_t n_ubatch = 512;       ///< tokens that go through the layers at once
-  std::int32_t n_threads = 0;        ///< 0: all cores
+  std::filesystem::path model;   ///< GGUF file; ignored when `shape` is set
+  std::string shape;             ///< a named shape with random weights ("llama3-8b"), for speed only
+  std::string device = "auto";   ///< auto | cpu | scalar
+  std::int32_t n_ctx = 0;        ///< context of one sequence, in tokens; 0: what the model was trained with
+  std::int32_t n_sequences = 1;  ///< sequences that may be alive at once
+  std::int32_t n_ubatch = 512;   ///< tokens that go through the layers at once
+  std::int32_t n_threads = 0;    ///< 0: all cores
   KvType kv = KvType::bf16;
+  std::function<void(double)> progress;  ///< called while loading with the share done, in [0, 1]
 };
 
 /// What a model is, as its file says.
@@ -33,19 +34,19 @@ struct ModelInfo {
   std::string name, architecture, weight_types;  // weight_types: "Q4_1, Q8_0, F32"
   std::string file_type;                         // the type most weights have: "Q4_1"
   std::int64_t n_params = 0;
-  std::int64_t weight_bytes = 0;   // of all tensors in the file
+  std::int64_t weight_bytes = 0;  // of all tensors in the file
   std::int32_t n_layers = 0, dim = 0, n_heads = 0, n_kv_heads = 0, head_dim = 0, ffn_dim = 0, n_vocab = 0;
   std::int32_t n_ctx_train = 0;
-  std::string device;              // the backend in use
+  std::string device;  // the backend in use
 };
 
 /// Bytes a configuration takes, planned before anything is allocated.
 struct MemoryPlan {
   std::int32_t n_ctx = 0, n_sequences = 0;
-  std::int64_t weights = 0;   // as prepared by the backend
-  std::int64_t kv = 0;        // all sequences at n_ctx
-  std::int64_t kv_bf16 = 0;   // what a plain bf16 cache of the same context takes
-  std::int64_t scratch = 0;   // activations and logits
+  std::int64_t weights = 0;  // as prepared by the backend
+  std::int64_t kv = 0;       // all sequences at n_ctx
+  std::int64_t kv_bf16 = 0;  // what a plain bf16 cache of the same context takes
+  std::int64_t scratch = 0;  // activations and logits
   std::int64_t total() const { return weights + kv + scratch; }
 };
 

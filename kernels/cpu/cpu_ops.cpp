@@ -1,5 +1,7 @@
 #include "kernels/cpu/cpu_ops.h"
 
+#include <algorithm>
+
 #include "kernels/cpu/elementwise/elementwise.h"
 
 namespace cga::cpu {
@@ -31,14 +33,27 @@ void CpuOps::rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t 
   cpu::rope(x, cos_sin, pairs, n_tokens, n_heads, head_dim, pool_);
 }
 
-void CpuOps::append(const AppendParams& params) { cpu::append(params, pool_); }
+void CpuOps::append(const AppendParams& params) {
+  cpu::append(params, pool_);
+}
 
-void CpuOps::attend(const AttendParams& params) { cpu::attend(params, pool_, attention_scratch_); }
+void CpuOps::attend(const AttendParams& params) {
+  cpu::attend(params, pool_, attention_scratch_);
+}
 
 void CpuOps::swiglu(float* out, const float* gate, const float* up, std::int64_t n) {
   cpu::swiglu(out, gate, up, n, pool_);
 }
 
-void CpuOps::add(float* x, const float* y, std::int64_t n) { cpu::add(x, y, n, pool_); }
+void CpuOps::add(float* x, const float* y, std::int64_t n) {
+  cpu::add(x, y, n, pool_);
+}
+
+void CpuOps::gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) {
+  for (const std::int32_t row : rows) {
+    std::copy_n(x + row * dim, dim, out);
+    out += dim;
+  }
+}
 
 }  // namespace cga::cpu

@@ -25,6 +25,7 @@ class CpuOps final : public Ops {
   void attend(const AttendParams& params) override;
   void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
   void add(float* x, const float* y, std::int64_t n) override;
+  void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) override;
 
  private:
   ThreadPool& pool_;

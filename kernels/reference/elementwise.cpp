@@ -1,4 +1,5 @@
 // The small ops between the products: embedding, norm, RoPE, SwiGLU, residual add.
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/reference/reference_ops.h"
@@ -12,8 +13,8 @@ void ReferenceOps::embed(float* out, const WeightView& table, std::span<const st
   }
 }
 
-void ReferenceOps::rms_norm(float* out, const float* x, const float* weight, float eps,
-                            std::int64_t n_tokens, std::int64_t dim) {
+void ReferenceOps::rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
+                            std::int64_t dim) {
   for (std::int64_t t = 0; t < n_tokens; ++t, x += dim, out += dim) {
     double squares = 0;
     for (std::int64_t i = 0; i < dim; ++i) squares += static_cast<double>(x[i]) * x[i];
@@ -64,6 +65,13 @@ void ReferenceOps::swiglu(float* out, const float* gate, const float* up, std::i
 
 void ReferenceOps::add(float* x, const float* y, std::int64_t n) {
   for (std::int64_t i = 0; i < n; ++i) x[i] += y[i];
+}
+
+void ReferenceOps::gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) {
+  for (const std::int32_t row : rows) {
+    std::copy_n(x + row * dim, dim, out);
+    out += dim;
+  }
 }
 
 }  // namespace cga::reference

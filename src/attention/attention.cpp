@@ -1,0 +1,45 @@
+#include "attention/attention.h"
+
+#include <array>
+#include <cmath>
+
+namespace cga {
+namespace {
+
+void project(Ops& ops, const AttentionShape& shape, const AttentionWeights& weights,
+             const AttentionBatch& batch, const AttentionBuffers& scratch, const float* h) {
+  const std::array<MatmulTarget, 3> targets{{{weights.q.get(), weights.q_bias, scratch.q},
+                                             {weights.k.get(), weights.k_bias, scratch.k},
+                                             {weights.v.get(), weights.v_bias, scratch.v}}};
+  ops.matmul(targets, h, batch.n_tokens);
+  ops.rope(scratch.q, batch.cos_sin, shape.rope_pairs, batch.n_tokens, shape.n_heads, shape.head_dim);
+  ops.rope(scratch.k, batch.cos_sin, shape.rope_pairs, batch.n_tokens, shape.n_kv_heads, shape.head_dim);
+}
+
+void attend_dense(Ops& ops, const AttentionShape& shape, const LayerPages& pages, const AttentionBatch& batch,
+                  const AttentionBuffers& scratch) {
+  ops.attend({.q = scratch.q,
+              .out = scratch.mixed,
+              .n_heads = shape.n_heads,
+              .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim)),
+              .pages = pages,
+              .sequences = batch.sequences});
+}
+
+}  // namespace
+
+void run_attention(AttentionKind kind, Ops& ops, const AttentionShape& shape, const AttentionWeights& weights,
+                   const LayerPages& pages, const AttentionBatch& batch, const AttentionBuffers& scratch,
+                   float* h) {
+  project(ops, shape, weights, batch, scratch, h);
+  ops.append({.k = scratch.k, .v = scratch.v, .pages = pages, .sequences = batch.sequences});
+  switch (kind) {
+    case AttentionKind::dense:
+      attend_dense(ops, shape, pages, batch, scratch);
+      break;
+  }
+  const MatmulTarget output{weights.output.get(), nullptr, h};
+  ops.matmul({&output, 1}, scratch.mixed, batch.n_tokens);
+}
+
+}  // namespace cga

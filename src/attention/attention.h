@@ -1,0 +1,51 @@
+// The attention block of one layer: project → append → (select) → attend → project back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "cache/kv_cache.h"
+#include "cga/layer_plan.h"
+#include "kernels/ops.h"
+
+namespace cga {
+
+/// Geometry the attention block needs; the same for all layers.
+struct AttentionShape {
+  std::int32_t n_heads = 0, n_kv_heads = 0, head_dim = 0;
+  RopePairs rope_pairs = RopePairs::halves;
+
+  std::int64_t q_dim() const { return std::int64_t{n_heads} * head_dim; }
+  std::int64_t kv_dim() const { return std::int64_t{n_kv_heads} * head_dim; }
+};
+
+struct AttentionWeights {
+  std::unique_ptr<PreparedWeight> q;       // [n_heads * head_dim, dim]
+  std::unique_ptr<PreparedWeight> k, v;    // [n_kv_heads * head_dim, dim]
+  std::unique_ptr<PreparedWeight> output;  // [dim, n_heads * head_dim]
+  const float* q_bias = nullptr;           // [n_heads * head_dim], f32, or null
+  const float* k_bias = nullptr;           // [n_kv_heads * head_dim], f32, or null
+  const float* v_bias = nullptr;           // [n_kv_heads * head_dim], f32, or null
+};
+
+/// Where one layer's attention puts its intermediates.
+struct AttentionBuffers {
+  float* q = nullptr;      // [n_tokens, n_heads, head_dim]
+  float* k = nullptr;      // [n_tokens, n_kv_heads, head_dim]
+  float* v = nullptr;      // [n_tokens, n_kv_heads, head_dim]
+  float* mixed = nullptr;  // [n_tokens, n_heads, head_dim]: attention's result before the output projection
+};
+
+/// What a batch looks like to attention: rows grouped by sequence, and their rotation angles.
+struct AttentionBatch {
+  std::int64_t n_tokens = 0;
+  std::span<const SequenceRows> sequences;
+  const float* cos_sin = nullptr;  // [n_tokens, 2, head_dim/2]
+};
+
+/// Runs the block as `kind` says.  h: [n_tokens, dim], the normed input; overwritten with the block's output.
+void run_attention(AttentionKind kind, Ops& ops, const AttentionShape& shape, const AttentionWeights& weights,
+                   const LayerPages& pages, const AttentionBatch& batch, const AttentionBuffers& scratch,
+                   float* h);
+
+}  // namespace cga

@@ -1,0 +1,201 @@
+// Loading, and the way of a batch: feeds → rows of at most n_ubatch tokens → forward → logits.
+#include "cga/engine.h"
+
+#include <algorithm>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include "runtime/engine_impl.h"
+#include "runtime/memory_plan.h"
+#include "runtime/model_source.h"
+#include "runtime/vocabulary_from_file.h"
+
+namespace cga {
+namespace {
+
+void check_options(const EngineOptions& options) {
+  const auto require = [](bool holds, std::string_view where, std::int64_t found, std::string_view expected) {
+    if (holds) return;
+    throw Error(ErrorKind::usage, where,
+                "found " + std::to_string(found) + ", expected " + std::string(expected));
+  };
+  constexpr std::int32_t max_ctx = 1 << 26;
+  require(options.n_ctx >= 0 && options.n_ctx <= max_ctx, "--ctx-size", options.n_ctx, "0 to 67108864");
+  require(options.n_sequences >= 1 && options.n_sequences <= 4096, "sequences", options.n_sequences,
+          "1 to 4096");
+  require(options.n_ubatch >= 1 && options.n_ubatch <= 65536, "--ubatch-size", options.n_ubatch,
+          "1 to 65536");
+  require(options.n_threads >= 0 && options.n_threads <= 1024, "--threads", options.n_threads, "0 to 1024");
+}
+
+/// Token ids index the embedding: a caller's mistake must not read outside it.
+void check_ids(std::span<const TokenId> tokens, std::int64_t n_vocab) {
+  for (const TokenId id : tokens) {
+    if (id >= 0 && id < n_vocab) continue;
+    throw Error(ErrorKind::usage, "tokens",
+                "found id " + std::to_string(id) + ", expected 0 to " + std::to_string(n_vocab - 1));
+  }
+}
+
+std::int64_t wanted_rows(const Feed& feed) {
+  if (feed.tokens.empty() || feed.want == Feed::Want::none) return 0;
+  return feed.want == Feed::Want::all ? static_cast<std::int64_t>(feed.tokens.size()) : 1;
+}
+
+}  // namespace
+
+void BatchBuilder::clear() {
+  ids.clear();
+  positions.clear();
+  logit_rows.clear();
+  sequences.clear();
+}
+
+Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
+  check_options(options);
+  Impl& e = *impl_;
+  e.options = options;
+  e.file = open_model(options);
+  const Family& family = family_of(*e.file);
+  e.model.hparams = read_hparams(*e.file, family);
+  if (e.options.n_ctx == 0) e.options.n_ctx = e.model.hparams.n_ctx_train;
+  e.info = describe_model(*e.file, e.model.hparams);
+  if (options.shape.empty()) e.tokenizer = make_tokenizer(vocabulary_from_file(*e.file));
+  e.chat_template = e.file->text("tokenizer.chat_template");
+
+  e.backend = make_backend(options.device, options.n_threads);
+  e.options.n_threads = e.backend->n_threads();
+  e.info.device = e.backend->description();
+  e.model.weights = load_weights(*e.file, family, e.model.hparams, *e.backend, options.progress);
+  e.model.plan = LayerPlan::dense(e.model.hparams.n_layers);
+  e.info.n_vocab = static_cast<std::int32_t>(e.model.weights.n_vocab());
+  if (e.tokenizer && e.tokenizer->n_vocab() > e.info.n_vocab) {
+    throw Error(ErrorKind::bad_file, e.file->path().string(),
+                "tensor 'token_embd.weight': found " + std::to_string(e.info.n_vocab) + " rows, expected " +
+                    std::to_string(e.tokenizer->n_vocab()) + " (the tokens of the vocabulary)");
+  }
+
+  e.plan = plan_memory(e.options, e.model.hparams, e.info.n_vocab, e.model.weights.bytes());
+  check_fits(e.plan);
+  const std::int32_t n_pages = div_up(e.options.n_ctx, page_tokens) * e.options.n_sequences;
+  e.cache = std::make_unique<KvCache>(*e.backend, kv_layout(e.model.hparams, options.kv),
+                                      e.model.hparams.n_layers, n_pages);
+  e.activations = std::make_unique<Activations>(*e.backend, e.model.hparams, options.n_ubatch);
+}
+
+Engine::~Engine() = default;
+Engine::Engine(Engine&&) noexcept = default;
+Engine& Engine::operator=(Engine&&) noexcept = default;
+
+const ModelInfo& Engine::info() const {
+  return impl_->info;
+}
+const MemoryPlan& Engine::plan() const {
+  return impl_->plan;
+}
+const EngineOptions& Engine::options() const {
+  return impl_->options;
+}
+const std::optional<std::string>& Engine::chat_template() const {
+  return impl_->chat_template;
+}
+
+const Tokenizer& Engine::tokenizer() const {
+  if (!impl_->tokenizer) throw Error(ErrorKind::usage, "--shape", "random weights have no tokenizer");
+  return *impl_->tokenizer;
+}
+
+std::span<const float> Engine::run(std::span<const Feed> feeds) {
+  Impl& e = *impl_;
+  e.check_room(feeds);
+  std::int64_t total_rows = 0;
+  for (const Feed& feed : feeds) total_rows += wanted_rows(feed);
+  e.reserve_logits(total_rows);
+
+  std::int64_t done_rows = 0;
+  e.builder.clear();
+  for (const Feed& feed : feeds) {
+    for (std::size_t at = 0; at < feed.tokens.size();) {
+      const auto room = static_cast<std::size_t>(e.options.n_ubatch - e.builder.n_tokens());
+      const std::size_t n = std::min(room, feed.tokens.size() - at);
+      const bool last = at + n == feed.tokens.size();
+      e.add_rows(feed, feed.tokens.subspan(at, n), last);
+      at += n;
+      if (e.builder.n_tokens() == e.options.n_ubatch) done_rows += e.run_builder(done_rows);
+    }
+  }
+  done_rows += e.run_builder(done_rows);
+  const auto n_floats = static_cast<std::size_t>(done_rows * e.info.n_vocab);
+  return {e.logits ? e.logits->as<float>() : nullptr, n_floats};
+}
+
+void Engine::Impl::check_room(std::span<const Feed> feeds) const {
+  for (const Feed& feed : feeds) {
+    check_ids(feed.tokens, info.n_vocab);
+    const auto is_same = [&](const Feed& other) { return other.session == feed.session; };
+    if (std::count_if(feeds.begin(), feeds.end(), is_same) > 1) {
+      throw Error(ErrorKind::usage, "feeds", "a session appears twice in one batch");
+    }
+    const auto n_after =
+        static_cast<std::int64_t>(feed.session->n_past()) + static_cast<std::int64_t>(feed.tokens.size());
+    if (n_after <= options.n_ctx) continue;
+    throw Error(ErrorKind::memory, "context",
+                std::to_string(n_after) + " tokens are needed, the context holds " +
+                    std::to_string(options.n_ctx),
+                "use a larger context (-c)");
+  }
+}
+
+void Engine::Impl::reserve_logits(std::int64_t n_rows) {
+  const auto bytes = static_cast<std::size_t>(n_rows * info.n_vocab) * sizeof(float);
+  if (logits && logits->size() >= bytes) return;
+  logits.reset();
+  logits = backend->allocate(bytes, "logits");
+}
+
+void Engine::Impl::add_rows(const Feed& feed, std::span<const TokenId> tokens, bool last) {
+  Session::Impl& session = *feed.session->impl_;
+  const auto first_row = static_cast<std::int32_t>(builder.n_tokens());
+  const std::int32_t position = session.pages.n_tokens();
+  const auto n = static_cast<std::int32_t>(tokens.size());
+  cache->grow(session.pages, n);
+  session.tokens.insert(session.tokens.end(), tokens.begin(), tokens.end());
+
+  builder.ids.insert(builder.ids.end(), tokens.begin(), tokens.end());
+  for (std::int32_t i = 0; i < n; ++i) {
+    builder.positions.push_back(position + i);
+    const bool wanted = feed.want == Feed::Want::all || (feed.want == Feed::Want::last && last && i == n - 1);
+    if (wanted) builder.logit_rows.push_back(first_row + i);
+  }
+  builder.sequences.push_back({first_row, n, position, session.pages.pages()});
+}
+
+std::int64_t Engine::Impl::run_builder(std::int64_t first_row) {
+  if (builder.n_tokens() == 0) return 0;
+  const Batch batch = builder.batch();
+  float* out = logits ? logits->as<float>() + first_row * info.n_vocab : nullptr;
+  forward(model, backend->ops(), *cache, batch, {0, model.hparams.n_layers}, *activations, out);
+  const auto n_rows = static_cast<std::int64_t>(batch.logit_rows.size());
+  builder.clear();
+  return n_rows;
+}
+
+std::int64_t Engine::decode_bytes(std::int32_t n_past) const {
+  const Hparams& hparams = impl_->model.hparams;
+  const std::int64_t token_bytes =
+      kv_layout(hparams, impl_->options.kv).page_bytes() / page_tokens * hparams.n_layers;
+  return impl_->model.weights.bytes() + token_bytes * n_past;
+}
+
+double Engine::measure_bandwidth() const {
+  // The whole KV address space and small models may sit in a cache; a fresh buffer beyond any cache does not.
+  constexpr std::size_t bytes = std::size_t{256} << 20;
+  const auto buffer = impl_->backend->allocate(bytes, "bandwidth probe");
+  std::fill_n(buffer->as<std::uint64_t>(), bytes / 8, 1u);  // untouched pages would all be the zero page
+  double best = 1e30;
+  for (int i = 0; i < 5; ++i) best = std::min(best, impl_->backend->time_read(buffer->data(), bytes));
+  return static_cast<double>(bytes) / best;
+}
+
+}  // namespace cga

@@ -1,0 +1,56 @@
+// What an engine is made of. Private to src/runtime.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "cache/kv_cache.h"
+#include "cga/engine.h"
+#include "format/model_file.h"
+#include "model/forward.h"
+
+namespace cga {
+
+/// One ubatch in the making: rows of several sequences, in host arrays that are reused.
+struct BatchBuilder {
+  std::vector<std::int32_t> ids, positions, logit_rows;
+  std::vector<SequenceRows> sequences;
+
+  void clear();
+  Batch batch() const { return {ids, positions, sequences, logit_rows}; }
+  std::int64_t n_tokens() const { return static_cast<std::int64_t>(ids.size()); }
+};
+
+struct Engine::Impl {
+  EngineOptions options;
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<ModelFile> file;  // stays mapped: the embedding and float weights are read in place
+  Model model;
+  ModelInfo info;
+  MemoryPlan plan;
+  std::unique_ptr<Tokenizer> tokenizer;  // null for random shapes
+  std::optional<std::string> chat_template;
+  std::unique_ptr<KvCache> cache;
+  std::unique_ptr<Activations> activations;
+  std::unique_ptr<Buffer> logits;  // [rows wanted so far at most, n_vocab], f32
+  BatchBuilder builder;
+  std::int32_t n_sessions = 0;
+
+  void check_room(std::span<const Feed> feeds) const;
+  void reserve_logits(std::int64_t n_rows);
+  /// Appends tokens of a feed to its session and to the builder; `last`: the feed ends with them.
+  void add_rows(const Feed& feed, std::span<const TokenId> tokens, bool last);
+  /// Runs what the builder holds; logits go to row `first_row` on. @return rows written
+  std::int64_t run_builder(std::int64_t first_row);
+};
+
+struct Session::Impl {
+  Engine::Impl* engine = nullptr;
+  std::vector<TokenId> tokens;
+  SequencePages pages;
+};
+
+}  // namespace cga
