@@ -5,10 +5,12 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
-#else
-#include <catch2/catch.hpp>
-#endif
-
 namespace cga::test {
 using Catch::Approx;
 }
+#else
+#include <catch2/catch.hpp>
+namespace cga::test {
+using Catch::Detail::Approx;  // in v2, Catch::Approx also finds a matcher of that name
+}
+#endif
