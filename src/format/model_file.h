@@ -18,11 +18,12 @@ namespace cga {
 /// A tensor of a file. Its type stays a name: what can be computed with is not the format's business.
 struct FileTensor {
   std::string name;
-  std::uint32_t type_id = 0;            // the format's number of the type (ggml_type)
-  std::string_view type_name;           // "Q4_1"
-  std::array<std::int64_t, 4> shape{};  // [cols, rows, …] as GGUF orders them: the contiguous dimension first
+  std::uint32_t type_id = 0;   // the format's number of the type (ggml_type)
+  std::string_view type_name;  // "Q4_1"
+  // [cols, rows, …] as GGUF orders them: the contiguous dimension first; 1 from n_dims on
+  std::array<std::int64_t, 4> shape{};
   int n_dims = 0;
-  std::span<const std::byte> data;      // inside the mapped file
+  std::span<const std::byte> data;  // inside the mapped file
 };
 
 /// A validated model file. Metadata getters return nullopt for a missing key and throw Error (bad_file)
