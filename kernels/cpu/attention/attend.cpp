@@ -1,0 +1,290 @@
+// Ops::attend: walks each tile of the plan over its pages. The arithmetic is in tile-inl.h; here are the
+// loops, the softmax states and their merging.
+//
+// A row's result depends on its position alone: scores and weighted sums add up in the order of dims and
+// tokens, and states merge in the order of runs, whatever rows share a tile and whatever thread works on it.
+// clang-format off
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "kernels/cpu/attention/attend.cpp"
+#include <hwy/foreach_target.h>  // must precede highway.h
+#include <hwy/highway.h>
+// clang-format on
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "kernels/cpu/attention/attention.h"
+#include "kernels/cpu/attention/page.h"
+#include "kernels/cpu/attention/state.h"
+#include "kernels/cpu/attention/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace cga::cpu::HWY_NAMESPACE {
+
+/// A tile's rows, cut into blocks of at most max_rows, as even as can be.
+struct Blocks {
+  explicit Blocks(std::int32_t n) : n_rows(n), count((n + max_rows - 1) / max_rows) {}
+  std::int32_t begin(std::int32_t block) const { return n_rows * block / count; }
+  std::int32_t n_rows, count;
+};
+
+/// What stays the same while a tile walks its pages. Row r of a tile is token r / group, head r % group.
+struct TileWork {
+  TileWork(const AttendParams& p, const AttendTile& t)
+      : params(p),
+        tile(t),
+        sequence(p.sequences[static_cast<std::size_t>(t.sequence)]),
+        group(p.n_heads / p.pages.layout.n_kv_heads),
+        head_dim(p.pages.layout.head_dim),
+        stride(state_stride(head_dim)),
+        first_position(sequence.position + t.first_token),
+        blocks(t.n_tokens * group) {}
+
+  std::int32_t n_pages() const { return (first_position + tile.n_tokens - 1) / page_tokens + 1; }
+  /// Tokens of a page that a row may see; at least one, as a tile does not straddle pages.
+  std::int32_t valid(std::int32_t page, std::int32_t row) const {
+    return HWY_MIN(page_tokens, first_position + row / group + 1 - page * page_tokens);
+  }
+  /// Offset of a row in q and out.
+  std::int64_t row_offset(std::int32_t row) const {
+    const std::int64_t token = std::int64_t{sequence.first_row} + tile.first_token + row / group;
+    return (token * params.n_heads + tile.kv_head * group + row % group) * head_dim;
+  }
+
+  const AttendParams& params;
+  const AttendTile& tile;
+  const SequenceRows& sequence;
+  std::int32_t group, head_dim, stride, first_position;
+  Blocks blocks;
+};
+
+/// Copies a tile's queries as the scores read them, scaled so that weights are powers of two.
+/// packed: for each block [head_dim, rows of the block]
+void pack_queries(const TileWork& work, float* packed) {
+  const float scale = work.params.scale * 1.44269504f;  // log2(e)
+  for (std::int32_t b = 0; b < work.blocks.count; ++b) {
+    const std::int32_t begin = work.blocks.begin(b), n_rows = work.blocks.begin(b + 1) - begin;
+    for (std::int32_t r = 0; r < n_rows; ++r) {
+      const float* q = work.params.q + work.row_offset(begin + r);
+      for (std::int32_t i = 0; i < work.head_dim; ++i) packed[i * n_rows + r] = q[i] * scale;
+    }
+    packed += n_rows * work.head_dim;
+  }
+}
+
+/// All dims of weigh().
+template <std::int32_t R, class T>
+HWY_INLINE void weigh_all(const TileWork& work, const T* values, std::int32_t first, std::int32_t last,
+                          const float* weights, const float* factors, float* sums, std::ptrdiff_t ahead) {
+  constexpr std::int32_t P = pairs_for(R), step = 2 * P * lanes;
+  std::int32_t i = 0;
+  for (; i + step <= work.head_dim; i += step) {
+    weigh<R, P>(values + i, work.head_dim, first, last, weights, factors, sums + i, work.stride, ahead);
+  }
+  for (; i < work.head_dim; i += 2 * lanes) {  // the last may read past a value, into what follows it
+    weigh<R, 1>(values + i, work.head_dim, first, last, weights, factors, sums + i, work.stride, ahead);
+  }
+}
+
+/// One block of R rows over one page.
+/// @param q      [head_dim, R]
+/// @param first  the block's first row in the tile
+/// @param ahead  from this page's bytes to those that will be needed next
+template <std::int32_t R, class T>
+HWY_NOINLINE void block_over_page(const TileWork& work, std::int32_t page, const HeadBlock<T>& block,
+                                  const float* q, std::int32_t first, const SoftmaxState& state,
+                                  std::ptrdiff_t ahead) {
+  constexpr std::int32_t P = HWY_MIN(pairs_for(R), panel_words / lanes);
+  HWY_ALIGN float weights[R * page_tokens];  // scores, then weights
+  HWY_ALIGN float factors[R];
+  const std::int32_t least = work.valid(page, first), most = work.valid(page, first + R - 1);
+
+  for (std::int32_t panel = 0; panel < most; panel += panel_tokens) {
+    for (std::int32_t word = 0; word < panel_words; word += P * lanes) {
+      score<R, P>(block.keys + panel * work.head_dim, word, q, work.head_dim, weights + panel, ahead);
+    }
+  }
+  for (std::int32_t r = 0; r < R; ++r) {
+    factors[r] = softmax_step(weights + r * page_tokens, work.valid(page, first + r),
+                              state.highest[first + r], state.sum[first + r]);
+  }
+  float* sums = state.values + first * work.stride;
+  weigh_all<R>(work, block.values, 0, least, weights, factors, sums, ahead);
+  // Tokens that only later rows may see: row by row, so that no row multiplies what it must not read.
+  const float one = 1.0f;
+  for (std::int32_t r = 0; r < R && least < most; ++r) {
+    weigh_all<1>(work, block.values, least, work.valid(page, first + r), weights + r * page_tokens, &one,
+                 sums + r * work.stride, 0);
+  }
+}
+
+template <class T>
+void tile_over_page(const TileWork& work, std::int32_t page, const float* q, const SoftmaxState& state) {
+  const auto head = [&](std::int32_t p) {
+    return head_block<T>(work.params.pages, work.sequence.pages[static_cast<std::size_t>(p)],
+                         work.tile.kv_head);
+  };
+  const HeadBlock<T> block = head(page);
+  const std::int32_t next = HWY_MIN(page + 1, work.n_pages() - 1);
+  std::ptrdiff_t ahead =
+      reinterpret_cast<const char*>(head(next).values) - reinterpret_cast<const char*>(block.values);
+  for (std::int32_t b = 0; b < work.blocks.count; ++b) {
+    const std::int32_t first = work.blocks.begin(b), n_rows = work.blocks.begin(b + 1) - first;
+    switch (n_rows) {
+      case 1:
+        block_over_page<1>(work, page, block, q, first, state, ahead);
+        break;
+      case 2:
+        block_over_page<2>(work, page, block, q, first, state, ahead);
+        break;
+      case 3:
+        block_over_page<3>(work, page, block, q, first, state, ahead);
+        break;
+      case 4:
+        block_over_page<4>(work, page, block, q, first, state, ahead);
+        break;
+      case 5:
+        block_over_page<5>(work, page, block, q, first, state, ahead);
+        break;
+      default:
+        block_over_page<6>(work, page, block, q, first, state, ahead);
+        break;
+    }
+    q += n_rows * work.head_dim;
+    ahead = 0;  // one block fetches for all
+  }
+}
+
+void clear(const TileWork& work, const SoftmaxState& state) {
+  for (std::int32_t r = 0; r < work.blocks.n_rows; ++r) {
+    state.highest[r] = lowest_score;
+    state.sum[r] = 0.0f;
+  }
+  for (std::int32_t i = 0; i < work.blocks.n_rows * work.stride; ++i) state.values[i] = 0.0f;
+}
+
+/// Adds a later run's state to the sum of the earlier ones.
+void merge(const TileWork& work, const SoftmaxState& total, const SoftmaxState& run) {
+  const F f;
+  for (std::int32_t r = 0; r < work.blocks.n_rows; ++r) {
+    const auto top = hn::Set(f, HWY_MAX(total.highest[r], run.highest[r]));
+    const auto old = exp2_negative(hn::Sub(hn::Set(f, total.highest[r]), top));
+    const auto added = exp2_negative(hn::Sub(hn::Set(f, run.highest[r]), top));
+    total.highest[r] = hn::GetLane(top);
+    total.sum[r] = total.sum[r] * hn::GetLane(old) + run.sum[r] * hn::GetLane(added);
+    for (std::int32_t i = r * work.stride; i < (r + 1) * work.stride; i += lanes) {
+      const auto kept = hn::Mul(old, hn::LoadU(f, total.values + i));
+      hn::StoreU(hn::MulAdd(added, hn::LoadU(f, run.values + i), kept), f, total.values + i);
+    }
+  }
+}
+
+/// Divides by the sums of weights and writes the rows in the order of dims.
+template <class T>
+void write_rows(const TileWork& work, const SoftmaxState& state) {
+  const F f;
+  HWY_ALIGN float last_dims[2 * lanes];
+  for (std::int32_t r = 0; r < work.blocks.n_rows; ++r) {
+    float* out = work.params.out + work.row_offset(r);
+    const auto inverse = hn::Set(f, 1.0f / state.sum[r]);
+    const float* values = state.values + r * work.stride;
+    for (std::int32_t i = 0; i < work.head_dim; i += 2 * lanes) {
+      const Pair pair = {hn::Mul(inverse, hn::LoadU(f, values + i)),
+                         hn::Mul(inverse, hn::LoadU(f, values + i + lanes))};
+      if (i + 2 * lanes <= work.head_dim) {
+        store_dims(pair, static_cast<const T*>(nullptr), out + i);
+      } else {
+        store_dims(pair, static_cast<const T*>(nullptr), last_dims);
+        for (std::int32_t d = i; d < work.head_dim; ++d) out[d] = last_dims[d - i];
+      }
+    }
+  }
+}
+
+template <class T>
+void attend_item_of(const AttendParams& params, const AttendItem& item, float* scratch, float* partial) {
+  const TileWork work(params, item.tile);
+  const std::int64_t state_size = state_floats(work.blocks.n_rows, work.head_dim);
+  const bool all = item.run < 0;
+  const SoftmaxState total(all ? scratch : partial, work.blocks.n_rows, work.head_dim);
+  const SoftmaxState later(scratch + state_size, work.blocks.n_rows, work.head_dim);
+  float* q = scratch + 2 * state_size;
+  pack_queries(work, q);
+
+  const std::int32_t first_run = all ? 0 : item.run;
+  const std::int32_t last_run = all ? (work.n_pages() - 1) / run_pages : item.run;
+  for (std::int32_t run = first_run; run <= last_run; ++run) {
+    const SoftmaxState& state = run == first_run ? total : later;
+    clear(work, state);
+    const std::int32_t end = HWY_MIN((run + 1) * run_pages, work.n_pages());
+    for (std::int32_t page = run * run_pages; page < end; ++page) tile_over_page<T>(work, page, q, state);
+    if (run != first_run) merge(work, total, later);
+  }
+  if (all) write_rows<T>(work, total);
+}
+
+/// One item of the plan.
+/// @param scratch  two states and the packed queries of the largest tile
+/// @param partial  where an item of one run leaves its state
+void attend_item(const AttendParams& params, const AttendItem& item, float* scratch, float* partial) {
+  if (params.pages.layout.element == KvElement::bf16) {
+    attend_item_of<std::uint16_t>(params, item, scratch, partial);
+  } else {
+    attend_item_of<float>(params, item, scratch, partial);
+  }
+}
+
+/// The end of a tile that was split.  partials: [n_runs, partial_size]
+void merge_runs(const AttendParams& params, const AttendMerge& merged, float* partials,
+                std::int64_t partial_size) {
+  const TileWork work(params, merged.tile);
+  const SoftmaxState total(partials, work.blocks.n_rows, work.head_dim);
+  for (std::int32_t run = 1; run < merged.n_runs; ++run) {
+    merge(work, total, SoftmaxState(partials + run * partial_size, work.blocks.n_rows, work.head_dim));
+  }
+  if (params.pages.layout.element == KvElement::bf16) {
+    write_rows<std::uint16_t>(work, total);
+  } else {
+    write_rows<float>(work, total);
+  }
+}
+
+}  // namespace cga::cpu::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace cga::cpu {
+namespace {
+
+HWY_EXPORT(attend_item);
+HWY_EXPORT(merge_runs);
+
+}  // namespace
+
+void attend(const AttendParams& params, ThreadPool& pool, AttentionScratch& scratch) {
+  const KvLayout& layout = params.pages.layout;
+  AttendPlan& plan = scratch.plan;
+  plan_attend(plan, params.sequences, layout.n_kv_heads, params.n_heads / layout.n_kv_heads, pool.size());
+
+  // Scratch: for each thread two states and the packed queries; then the states of split tiles.
+  const std::int64_t state_size = state_floats(plan.largest_tile, layout.head_dim);
+  const std::int64_t thread_size =
+      2 * state_size + round_up<std::int64_t>(plan.largest_tile * layout.head_dim, 16);
+  float* const threads =
+      scratch.floats(static_cast<std::size_t>(pool.size() * thread_size + plan.n_partials * state_size));
+  float* const partials = threads + pool.size() * thread_size;
+
+  pool.parallel_for(static_cast<std::int64_t>(plan.items.size()), [&](std::int64_t i, int thread) {
+    const AttendItem& item = plan.items[static_cast<std::size_t>(i)];
+    HWY_DYNAMIC_DISPATCH(attend_item)
+    (params, item, threads + thread * thread_size,
+     item.partial < 0 ? nullptr : partials + item.partial * state_size);
+  });
+  for (const AttendMerge& merged : plan.merges) {
+    HWY_DYNAMIC_DISPATCH(merge_runs)
+    (params, merged, partials + merged.first_partial * state_size, state_size);
+  }
+}
+
+}  // namespace cga::cpu
+#endif  // HWY_ONCE
