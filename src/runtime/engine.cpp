@@ -6,6 +6,7 @@
 #include <thread>
 #include <utility>
 
+#include "base/checked.h"
 #include "runtime/engine_impl.h"
 #include "runtime/memory_plan.h"
 #include "runtime/model_source.h"
