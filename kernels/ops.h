@@ -73,6 +73,9 @@ class Ops {
   /// Arranges a matrix for matmul. F32, F16 and BF16 stay in place; block types may be repacked.
   virtual std::unique_ptr<PreparedWeight> prepare(const WeightView& weight) = 0;
 
+  /// What prepare(weight)->bytes will be, from the weight's type and shape alone, for planning.
+  virtual std::int64_t prepared_bytes(const WeightView& weight) const = 0;
+
   /// out[t] = table[ids[t]], dequantised.  table: [n_vocab, dim]; out: [ids.size(), dim], f32. Exact.
   virtual void embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) = 0;
 

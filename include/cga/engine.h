@@ -50,6 +50,10 @@ struct MemoryPlan {
   std::int64_t total() const { return weights + kv + scratch; }
 };
 
+/// The plan for these options, from the model's header alone: nothing is loaded or allocated.
+/// @throws Error as loading would, up to the point where memory is needed
+MemoryPlan plan_memory(const EngineOptions& options);
+
 class Session;
 
 /// One sequence's tokens in a batch, and which of its logits are wanted.

@@ -10,6 +10,10 @@ std::unique_ptr<PreparedWeight> CpuOps::prepare(const WeightView& weight) {
   return prepare_weight(weight, pool_);
 }
 
+std::int64_t CpuOps::prepared_bytes(const WeightView& weight) const {
+  return cpu::prepared_bytes(weight);
+}
+
 void CpuOps::embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) {
   cpu::embed(out, table, ids, pool_);
 }

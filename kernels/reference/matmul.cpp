@@ -22,6 +22,10 @@ std::unique_ptr<PreparedWeight> ReferenceOps::prepare(const WeightView& weight) 
   return prepared;
 }
 
+std::int64_t ReferenceOps::prepared_bytes(const WeightView& weight) const {
+  return weight.bytes();
+}
+
 void ReferenceOps::matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens) {
   std::vector<float> row;  // [cols]
   for (const MatmulTarget& target : targets) {

@@ -9,6 +9,7 @@ namespace cga::reference {
 class ReferenceOps final : public Ops {
  public:
   std::unique_ptr<PreparedWeight> prepare(const WeightView& weight) override;
+  std::int64_t prepared_bytes(const WeightView& weight) const override;
   void embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) override;
   void rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
                 std::int64_t dim) override;

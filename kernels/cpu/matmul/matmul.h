@@ -23,6 +23,9 @@ struct MatmulScratch {
 /// @throws Error (memory) naming the weight and the bytes its packed form takes
 std::unique_ptr<PreparedWeight> prepare_weight(const WeightView& weight, ThreadPool& pool);
 
+/// What prepare_weight will take, unless scales turn out not to fit f16 (then up to a tenth more).
+std::int64_t prepared_bytes(const WeightView& weight);
+
 /// Ops::matmul. A token's results depend neither on the number of threads nor on the other tokens of the
 /// call.
 void matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens, ThreadPool& pool,

@@ -162,11 +162,15 @@ AlignedMemory allocate(const WeightView& weight, std::int64_t bytes) {
   }
 }
 
+std::int64_t packed_bytes(const WeightView& weight, const PanelForm& form) {
+  return div_up<std::int64_t>(weight.rows, panel_rows) * (weight.cols / block_cols) * form.block_bytes();
+}
+
 void pack(const WeightView& weight, ThreadPool& pool, CpuWeight& out) {
   PanelForm form = form_of(weight.type->integer);
   const std::int64_t n_panels = div_up<std::int64_t>(weight.rows, panel_rows);
   for (;;) {
-    out.bytes = n_panels * (weight.cols / block_cols) * form.block_bytes();
+    out.bytes = packed_bytes(weight, form);
     out.memory = allocate(weight, out.bytes);
     const Packer packer(weight, form, out.memory.data());
     std::atomic<bool> fits{true};
@@ -204,6 +208,10 @@ void decode(const WeightView& weight, ThreadPool& pool, CpuWeight& out) {
   out.unit_bytes = panel_rows * weight.cols * 4;
 }
 
+bool is_float(const WeightType& type) {
+  return type.name == "F32" || type.name == "F16" || type.name == "BF16";
+}
+
 bool has_panel_form(const WeightType& type) {
   const IntegerForm& form = type.integer;
   return form.bits >= 1 && form.bits <= 8 && (form.group == 16 || form.group == 32) &&
@@ -211,6 +219,11 @@ bool has_panel_form(const WeightType& type) {
 }
 
 }  // namespace
+
+std::int64_t prepared_bytes(const WeightView& weight) {
+  if (has_panel_form(*weight.type)) return packed_bytes(weight, form_of(weight.type->integer));
+  return is_float(*weight.type) ? weight.bytes() : weight.rows * weight.cols * 4;
+}
 
 std::unique_ptr<PreparedWeight> prepare_weight(const WeightView& weight, ThreadPool& pool) {
   auto prepared = std::make_unique<CpuWeight>();
