@@ -23,7 +23,8 @@ class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
 
-  /// Encodes UTF-8 text (invalid bytes are kept: every byte has a token).
+  /// Encodes UTF-8 text as the package `tokenizers` does, normal form included. Bytes that are not UTF-8 are
+  /// kept as words of their own. A byte that has no token, as some vocabularies leave out, is dropped.
   /// @param parse_special  recognise special tokens such as <|im_start|> in the text; off for user text
   virtual std::vector<TokenId> encode(std::string_view text, bool parse_special) const = 0;
 
