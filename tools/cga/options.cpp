@@ -80,7 +80,10 @@ Engine open_engine(const ModelOptions& options, Context& context) {
   const Stopwatch watch;
   EngineOptions engine_options = options.engine;
   if (engine_options.shape.empty()) engine_options.model = model_path(engine_options, context);
+  std::optional<Progress> progress(std::in_place, "loading the model, percent", 100);
+  engine_options.progress = [&](double share) { progress->update(static_cast<std::int64_t>(100 * share)); };
   Engine engine(engine_options);
+  progress.reset();
   const ModelInfo& info = engine.info();
   const MemoryPlan& plan = engine.plan();
   context.log.debug("{}: {} layers, {} parameters, {}, on {}; ready in {:.2f} s", info.name, info.n_layers,
@@ -117,13 +120,10 @@ void add_sampling_options(CLI::App& command, SamplingFlags& flags) {
 }
 
 std::vector<std::string> expand_short_options(int argc, const char* const* argv) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 6> kLongNames = {{
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongNames = {{
       {"-ub", "--ubatch-size"},
       {"-sys", "--system-prompt"},
-      {"-sysf", "--system-prompt-file"},
-      {"-cnv", "--conversation"},
       {"-no-cnv", "--no-conversation"},
-      {"-st", "--single-turn"},
   }};
   std::vector<std::string> result;
   bool options_ended = false;

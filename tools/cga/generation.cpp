@@ -1,0 +1,168 @@
+// Reading a prompt and continuing it, token by token.
+#include "tools/cga/generation.h"
+
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <optional>
+#include <utility>
+
+#include "cga/tokenizer.h"
+#include "tools/cga/stop_filter.h"
+
+namespace cga::cli {
+namespace {
+
+std::span<const float> run(Engine& engine, Session& session, std::span<const TokenId> tokens) {
+  const std::array<Feed, 1> feeds = {Feed{&session, tokens, Feed::Want::last}};
+  return engine.run(feeds);
+}
+
+void check_fits(const Session& session, std::span<const TokenId> prompt) {
+  if (prompt.empty())
+    throw Error(ErrorKind::usage, "prompt", "it is empty", "give text with -p, -f or standard input");
+  if (static_cast<std::int64_t>(prompt.size()) <= session.n_ctx()) return;
+  throw Error(ErrorKind::usage, "prompt",
+              "it has " + format_count(static_cast<std::int64_t>(prompt.size())) +
+                  " tokens, the context holds " + format_count(session.n_ctx()),
+              "use a larger context (-c) or a shorter prompt");
+}
+
+/// Cuts the session back to what it shares with the prompt. The last token is always read again: its logits
+/// are what generation starts from.
+std::size_t keep_common(Session& session, std::span<const TokenId> prompt) {
+  const std::span<const TokenId> past = session.tokens();
+  const auto ends = std::mismatch(prompt.begin(), prompt.end() - 1, past.begin(), past.end());
+  const auto n_common = static_cast<std::size_t>(ends.first - prompt.begin());
+  session.truncate(static_cast<std::int32_t>(n_common));
+  return n_common;
+}
+
+/// Reads all of the prompt that is not in the session, or as much as there is time for before a signal.
+/// @return the logits of the last token read; empty if none was
+std::span<const float> read_prompt(Engine& engine, Session& session, std::span<const TokenId> prompt,
+                                   const GenerationOptions& options, const Context& context,
+                                   RunStats& stats) {
+  const std::size_t n_reused = keep_common(session, prompt);
+  stats.reused_tokens = static_cast<std::int64_t>(n_reused);
+  const Stopwatch watch;
+  Progress progress("reading the prompt", static_cast<std::int64_t>(prompt.size() - n_reused));
+  std::span<const float> logits;
+  std::span<const TokenId> rest = prompt.subspan(n_reused);
+  while (!rest.empty() && context.interrupts.pending() == 0) {
+    const std::size_t n = std::min(rest.size(), static_cast<std::size_t>(options.n_batch));
+    logits = run(engine, session, rest.first(n));
+    rest = rest.subspan(n);
+    stats.prompt_tokens += static_cast<std::int64_t>(n);
+    stats.prompt_seconds = watch.seconds();
+    progress.update(stats.prompt_tokens);
+  }
+  return logits;
+}
+
+/// Tokens on their way to the reader: whole code points, and nothing that belongs to a stop string.
+class TextStream {
+ public:
+  TextStream(const Tokenizer& tokenizer, const std::vector<std::string>& stops, const TextSink& sink,
+             std::string& text)
+      : decoder_(tokenizer), filter_(stops), sink_(sink), text_(text) {}
+
+  void push(TokenId id) { show(filter_.push(decoder_.push(id))); }
+  void finish() {
+    show(filter_.push(decoder_.finish()));
+    show(filter_.finish());
+  }
+  bool stopped() const { return filter_.stopped(); }
+
+ private:
+  void show(const std::string& text) {
+    if (text.empty()) return;
+    text_ += text;
+    sink_(text);
+  }
+
+  StreamDecoder decoder_;
+  StopFilter filter_;
+  const TextSink& sink_;
+  std::string& text_;
+};
+
+/// Runs one token through the model. @return the logits after it
+std::span<const float> decode(Engine& engine, Session& session, TokenId id, RunStats& stats) {
+  stats.decode_bytes += engine.decode_bytes(session.n_past());
+  const Stopwatch watch;
+  const auto logits = run(engine, session, std::span(&id, 1));
+  stats.decode_seconds += watch.seconds();
+  ++stats.decode_steps;
+  return logits;
+}
+
+}  // namespace
+
+void add_generation_options(CLI::App& command, GenerationOptions& options) {
+  command
+      .add_option("-n,--predict", options.n_predict,
+                  "Tokens to generate; -1: until the end or a full context")
+      ->check(CLI::Range(-1, std::numeric_limits<std::int32_t>::max()))
+      ->type_name("N")
+      ->group("Generation")
+      ->capture_default_str();
+  command.add_option("-r,--reverse-prompt,--stop", options.stops, "End before this text; may be repeated")
+      ->type_name("TEXT")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
+      ->group("Generation");
+}
+
+std::string_view name_of(FinishReason reason) {
+  switch (reason) {
+    case FinishReason::end:
+      return "end";
+    case FinishReason::stop:
+      return "stop";
+    case FinishReason::length:
+      return "length";
+    case FinishReason::context_full:
+      return "context_full";
+    case FinishReason::interrupted:
+      return "interrupted";
+  }
+  return "";
+}
+
+Generated generate_text(Engine& engine, Session& session, std::span<const TokenId> prompt, Sampler& sampler,
+                        const GenerationOptions& options, const TextSink& sink, const Context& context) {
+  check_fits(session, prompt);
+  Generated result;
+  std::span<const float> logits = read_prompt(engine, session, prompt, options, context, result.stats);
+  for (const TokenId id : prompt) sampler.accept(id);
+
+  TextStream stream(engine.tokenizer(), options.stops, sink, result.text);
+  const auto n_generated = [&] { return static_cast<std::int64_t>(result.tokens.size()); };
+  const auto next = [&]() -> std::optional<FinishReason> {  // one token further, or why not
+    if (context.interrupts.pending() != 0) return FinishReason::interrupted;
+    if (n_generated() == options.n_predict) return FinishReason::length;
+    if (n_generated() > 0) {
+      if (session.n_past() == session.n_ctx()) return FinishReason::context_full;
+      logits = decode(engine, session, result.tokens.back(), result.stats);
+    }
+    const TokenId id = sampler.sample(logits);
+    if (engine.tokenizer().is_end(id)) return FinishReason::end;
+    sampler.accept(id);
+    result.tokens.push_back(id);
+    stream.push(id);
+    if (stream.stopped()) return FinishReason::stop;
+    return std::nullopt;
+  };
+  std::optional<FinishReason> reason;
+  while (!reason) reason = next();
+  stream.finish();
+
+  result.reason = *reason;
+  result.stats.generated_tokens = n_generated();
+  result.stats.n_past = session.n_past();
+  if (!logits.empty()) result.stats.logits_hash = hash_bits(logits);
+  return result;
+}
+
+}  // namespace cga::cli
