@@ -1,5 +1,5 @@
 // Statistics of a perplexity run; see the header.
-#include "perplexity_statistics.h"
+#include "tools/cga/commands/perplexity/statistics.h"
 
 #include <algorithm>
 #include <cmath>

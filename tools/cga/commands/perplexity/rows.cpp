@@ -1,6 +1,6 @@
 // Rows of logits; see the header. Exponentials are f32, sums are f64: a vocabulary of 150,000 entries would
 // lose three digits of an f32 sum.
-#include "perplexity_rows.h"
+#include "tools/cga/commands/perplexity/rows.h"
 
 #include <algorithm>
 #include <cmath>

@@ -2,16 +2,17 @@
 // vocabulary entry, linear below the row's maximum.
 //
 // A code c stands for the logit maximum - c * step, with step = min(maximum - minimum, 40) / 65535. The coded
-// row is renormalised when it is read, so an error e of the coded logits costs about var(e) / 2 <= step² / 24
-// nats of KL divergence: at most 1.6e-8 a row. Entries more than 40 nats below the maximum are raised to that
-// level, which adds less than n_vocab * e⁻⁴⁰ of mass, nothing beside the rest.
+// row is renormalised when it is read, so errors e of its logits cost a model compared with itself about
+// var(e) / 2, at most step² / 24 = 1.6e-8 nats of KL divergence a row; between different models they add
+// noise of mean zero. Entries more than 40 nats below the maximum are raised to that level, which adds less
+// than n_vocab * e⁻⁴⁰ of mass, nothing beside the rest.
 #pragma once
 
 #include <cstdint>
 #include <span>
 
 #include "cga/tokenizer.h"
-#include "perplexity_statistics.h"
+#include "tools/cga/commands/perplexity/statistics.h"
 
 namespace cga::cli {
 

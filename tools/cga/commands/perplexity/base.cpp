@@ -1,6 +1,6 @@
 // Base files; see the header for the layout. A base file is input like any other: nothing in it is believed
 // before it was checked.
-#include "perplexity_base.h"
+#include "tools/cga/commands/perplexity/base.h"
 
 #include <algorithm>
 #include <bit>

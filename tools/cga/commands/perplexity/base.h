@@ -20,8 +20,8 @@
 
 #include "base/atomic_file.h"
 #include "base/mapped_file.h"
-#include "perplexity_plan.h"
-#include "perplexity_rows.h"
+#include "tools/cga/commands/perplexity/plan.h"
+#include "tools/cga/commands/perplexity/rows.h"
 
 namespace cga::cli {
 

@@ -1,5 +1,5 @@
 // Chunks of a perplexity run; see the header.
-#include "perplexity_plan.h"
+#include "tools/cga/commands/perplexity/plan.h"
 
 #include <algorithm>
 #include <string>

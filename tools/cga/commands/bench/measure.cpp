@@ -1,0 +1,139 @@
+// Timing; see the header.
+#include "tools/cga/commands/bench/measure.h"
+
+#include <spdlog/fmt/fmt.h>
+
+#include <algorithm>
+#include <chrono>
+#include <ctime>
+#include <fstream>
+#include <random>
+#include <string_view>
+
+#include "tools/cga/stats.h"
+
+namespace cga::cli {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+/// Feeds one session with random tokens, a batch at a time.
+class Driver {
+ public:
+  Driver(Engine& engine, std::int32_t n_batch, const std::function<bool()>& go_on)
+      : engine_(engine), session_(engine), n_batch_(n_batch), go_on_(go_on) {}
+
+  Session& session() { return session_; }
+
+  /// @return false if it was given up
+  bool prompt(std::int32_t n) {
+    for (std::int32_t left = n; left > 0;) {
+      const std::int32_t now = std::min(left, n_batch_);
+      left -= now;
+      if (!feed(now, left == 0 ? Feed::Want::last : Feed::Want::none)) return false;
+    }
+    return true;
+  }
+
+  bool generate(std::int32_t n) {
+    for (std::int32_t i = 0; i < n; ++i) {
+      if (!feed(1, Feed::Want::last)) return false;
+    }
+    return true;
+  }
+
+ private:
+  bool feed(std::int32_t n, Feed::Want want) {
+    std::uniform_int_distribution<TokenId> any(0, engine_.info().n_vocab - 1);
+    tokens_.resize(static_cast<std::size_t>(n));
+    for (TokenId& id : tokens_) id = any(random_);
+    const Feed feed{&session_, tokens_, want};
+    engine_.run({&feed, 1});
+    return go_on_();
+  }
+
+  Engine& engine_;
+  Session session_;
+  std::int32_t n_batch_;
+  const std::function<bool()>& go_on_;
+  std::mt19937 random_{42};
+  std::vector<TokenId> tokens_;
+};
+
+/// Bytes the test reads at least, a token: each pass through the layers reads all weights and the cache.
+double bytes_per_token(const Engine& engine, const BenchTest& test) {
+  double sum = 0.0;
+  for (std::int32_t done = 0; done < test.n_tokens();) {
+    const std::int32_t pass =
+        test.n_gen > 0 ? 1 : std::min({test.setup.n_ubatch, test.n_batch, test.n_prompt - done});
+    sum += static_cast<double>(engine.decode_bytes(test.n_depth + done));
+    done += pass;
+  }
+  return sum / test.n_tokens();
+}
+
+std::string utc_now() {
+  const std::time_t now = std::time(nullptr);
+  std::tm parts{};
+  ::gmtime_r(&now, &parts);
+  char text[32];
+  const std::size_t n = std::strftime(text, sizeof text, "%FT%TZ", &parts);
+  return {text, n};
+}
+
+/// The text after `key` and a colon in one of the system's tables.
+std::string system_field(const char* path, std::string_view key) {
+  std::ifstream in(path);
+  for (std::string line; std::getline(in, line);) {
+    const std::size_t colon = line.find(':');
+    if (colon == std::string::npos || !line.starts_with(key)) continue;
+    const std::size_t value = line.find_first_not_of(" \t", colon + 1);
+    return value == std::string::npos ? "" : line.substr(value);
+  }
+  return "";
+}
+
+}  // namespace
+
+std::int64_t peak_memory() {
+  const std::string kib = system_field("/proc/self/status", "VmHWM");
+  return kib.empty() ? 0 : std::stoll(kib) * 1024;
+}
+
+void reset_peak_memory() {
+  std::ofstream("/proc/self/clear_refs") << "5";
+}
+
+std::string cpu_name() {
+  return system_field("/proc/cpuinfo", "model name");
+}
+
+std::optional<BenchResult> measure(Engine& engine, const BenchSubject& subject, const BenchTest& test,
+                                   const MeasureOptions& options) {
+  BenchResult result;
+  result.subject = subject;
+  result.test = test;
+  result.test_time = utc_now();
+  result.bytes_per_token = bytes_per_token(engine, test);
+  Driver driver(engine, test.n_batch, options.go_on);
+  if (options.warm_up) {
+    options.say("warm-up");
+    if (test.n_prompt > 0 && !driver.prompt(test.n_prompt)) return std::nullopt;
+    if (test.n_gen > 0 && !driver.generate(1)) return std::nullopt;
+    driver.session().truncate(0);
+  }
+  if (test.n_depth > 0) options.say("filling the cache");
+  if (!driver.prompt(test.n_depth)) return std::nullopt;
+  for (std::int32_t i = 0; i < options.repetitions; ++i) {
+    options.say(fmt::format("run {} of {}", i + 1, options.repetitions));
+    driver.session().truncate(test.n_depth);
+    const auto start = Clock::now();
+    if (!driver.prompt(test.n_prompt) || !driver.generate(test.n_gen)) return std::nullopt;
+    result.samples_ns.push_back(
+        std::max<std::int64_t>(std::chrono::nanoseconds(Clock::now() - start).count(), 1));
+  }
+  result.kv_bytes = kv_bytes(engine, driver.session().n_past()).used;
+  return result;
+}
+
+}  // namespace cga::cli

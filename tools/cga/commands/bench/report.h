@@ -1,0 +1,62 @@
+// What a benchmark found, and its three renderings. Field names are llama-bench's, and ours after them.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "tools/cga/commands/bench/plan.h"
+
+namespace cga::cli {
+
+/// What is the same for all tests of one loaded engine.
+struct BenchSubject {
+  std::string build, cpu_info, backend, device;
+  std::string model_filename, model_type;
+  std::int64_t model_size = 0, model_n_params = 0;
+  std::string kv_type;
+  std::int32_t n_threads = 0;  // in use
+  double load_ms = 0;
+  double bandwidth_gb_per_s = 0;  // reading memory with these threads
+};
+
+struct BenchResult {
+  BenchSubject subject;
+  BenchTest test;
+  std::string test_time;                 // RFC 3339, UTC
+  std::vector<std::int64_t> samples_ns;  // [repetitions]
+  double bytes_per_token = 0;            // least that must be read from memory: weights and cache
+  std::int64_t kv_bytes = 0;             // keys and values in the cache at the end
+  std::int64_t peak_rss_bytes = 0;       // of loading and this test
+
+  std::vector<double> samples_ts() const;  ///< tokens per second
+  double gb_per_s() const;
+  double bandwidth_share() const;  ///< of what this machine's memory delivers
+};
+
+double average(const std::vector<double>& values);
+double sample_deviation(const std::vector<double>& values);  ///< 0 below two values
+
+enum class BenchFormat { md, csv, json };
+
+/// Renders results one after the other: the text of each is complete when its test is.
+class BenchReport {
+ public:
+  /// `lists` decides which columns a table needs.
+  BenchReport(BenchFormat format, const BenchLists& lists);
+
+  std::string add(const BenchResult& result);  ///< the first with a heading
+  std::string end() const;
+
+ private:
+  std::string heading() const;
+  std::string table_row(const BenchResult& result) const;
+
+  BenchFormat format_;
+  bool show_batch_, show_ubatch_;
+  bool empty_ = true;
+  std::string build_;
+};
+
+}  // namespace cga::cli
