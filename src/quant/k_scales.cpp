@@ -32,9 +32,9 @@ void pack(const std::uint8_t* scale, const std::uint8_t* min, std::uint8_t* pack
 KFactors encode_k(const float* values, int levels, std::uint8_t* q) {
   float scale[n_groups], min[n_groups];
   for (int g = 0; g < n_groups; ++g) {
-    const auto [low, high] = std::minmax_element(values + g * group, values + (g + 1) * group);
-    min[g] = std::max(0.0f, -*low);  // a group cannot start above zero
-    scale[g] = std::max(0.0f, *high + min[g]) / static_cast<float>(levels - 1);
+    const auto [low, high] = range_of(values + g * group, group);
+    min[g] = std::max(0.0f, -low);  // a group cannot start above zero
+    scale[g] = std::max(0.0f, high + min[g]) / static_cast<float>(levels - 1);
   }
   KFactors factors{};
   std::uint8_t scale_codes[n_groups], min_codes[n_groups];

@@ -1,5 +1,7 @@
 // Q8_0 encoding: the value of largest magnitude gets code 127 or -127; -128 stays unused, as in other
 // writers.
+#include <cmath>
+
 #include "quant/nearest.h"
 #include "quant/q8_0/block.h"
 
