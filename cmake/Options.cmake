@@ -24,7 +24,8 @@ endif()
 add_compile_options(-Wall -Wextra -Wpedantic -Werror -Wshadow -Wconversion -Wno-sign-conversion
                     -ffp-contract=off)
 if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 13)
-  add_compile_options(-Wno-restrict) # GCC 12 sees overlaps in std::string's operator+ (its bug 105651)
+  # GCC 12 sees overlaps in std::string's operator+ and overreads in std::vector's insert (bugs 105651, 107852).
+  add_compile_options(-Wno-restrict -Wno-stringop-overread -Wno-stringop-overflow)
 endif()
 if(CGA_SANITIZE)
   add_compile_options(-fsanitize=${CGA_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all)

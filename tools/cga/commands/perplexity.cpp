@@ -131,16 +131,16 @@ void add_perplexity(CLI::App& app, Context& context) {
       command->add_option("--chunks", options->chunks.max_chunks, "Chunks to score; -1: all of the text")
           ->check(at_least(-1))
           ->type_name("N");
-  command
-      ->add_option("--score-from", options->chunks.score_from,
-                   "First row of a chunk that counts; default: half")
-      ->check(at_least(0))
-      ->type_name("N");
-  command
-      ->add_option("--ppl-stride", options->chunks.stride,
-                   "Overlapping chunks this far apart; 0: none overlap")
-      ->check(at_least(0))
-      ->type_name("N");
+  CLI::Option* from = command
+                          ->add_option("--score-from", options->chunks.score_from,
+                                       "First row of a chunk that counts; default: half")
+                          ->check(at_least(0))
+                          ->type_name("N");
+  CLI::Option* stride = command
+                            ->add_option("--ppl-stride", options->chunks.stride,
+                                         "Overlapping chunks this far apart; 0: none overlap")
+                            ->check(at_least(0))
+                            ->type_name("N");
   CLI::Option* save =
       command->add_option("--save-base", options->save_base, "Keep the log-probabilities for --kl-divergence")
           ->type_name("FILE");
