@@ -1,0 +1,81 @@
+# Perplexity with the real model: estimates, base files, and a model compared with itself.
+source "$(dirname "$0")/support.bash"
+need_model
+TEXT=$WORK/text
+BASE=$WORK/base
+
+ppl() { cga perplexity -m "$MODEL" "$@" </dev/null; }
+
+cat >"$TEXT" <<'TEXT'
+The tide pools below the lighthouse fill twice a day. At low water the rocks hold small, clear basins in which
+anemones open like flowers, crabs wait under ledges, and young fish hide from the gulls. A careful visitor kneels,
+keeps still, and lets the pool forget that anyone is there. After a minute the shrimp come out first, nearly
+transparent, testing the water with their long feelers. Then a hermit crab drags its borrowed shell across the sand,
+stops, and looks around. The keeper of the lighthouse used to write down what he saw in a green notebook: the
+weather, the height of the water, the number of birds. His daughter still has the notebook, and on winter evenings
+she reads from it to her children, who know every page by heart and correct her when she leaves out a line.
+In spring the school sends its pupils to the shore with buckets and magnifying glasses. They are told to put every
+stone back as they found it, because a stone is a roof for somebody. Most of them remember. The teacher counts the
+starfish with them, and the numbers go into a table that is older than the school itself. In some years there are
+hundreds, in others only a dozen, and nobody has yet found out why.
+TEXT
+
+
+ppl -c 64 --chunks 2 -f "$TEXT" --save-base "$BASE"
+[ "$CODE" = 0 ] || fail "an estimate"
+FIRST=$OUT
+python3 - "$WORK/out" <<'PY' || fail "the lines of an estimate"
+import re, sys
+running, final = open(sys.argv[1]).read().splitlines()
+assert re.fullmatch(r"\[1\]\d+\.\d{4},\[2\]\d+\.\d{4},", running), running
+ppl = re.fullmatch(r"Final estimate: PPL = (\d+\.\d{4}) \+/- \d+\.\d{5}", final)
+assert 5 < float(ppl[1]) < 80, final
+PY
+contains "$ERR" "seconds per pass - ETA" && contains "$ERR" "tokens/s" || fail "what is said beside the result"
+
+# The estimate does not depend on how the text is cut for the engine, nor on threads.
+ppl -c 64 --chunks 2 -f "$TEXT" -ub 24 -t 1
+[ "$CODE" = 0 ] && [ "$OUT" = "$FIRST" ] || fail "another ubatch, another estimate"
+
+# Compared with itself, a model differs by the coding of the base file only.
+ppl --kl-divergence "$BASE" -f "$TEXT"
+[ "$CODE" = 0 ] || fail "a comparison"
+python3 - "$WORK/out" <<'PY' || fail "a model differs from itself"
+import re, sys
+text = open(sys.argv[1]).read()
+number = lambda label: float(re.search(re.escape(label) + r"\s*:\s*(-?[\d.]+)", text).group(1))
+assert abs(number("Mean    KLD")) < 1e-7, "mean"
+assert abs(number("Maximum KLD")) < 1e-6, "maximum"
+assert number("Median  KLD") <= number("99.0%   KLD") <= number("Maximum KLD"), "order"
+assert number("Same top p") == 100.0, "top"
+assert abs(number("Mean PPL(Q)/PPL(base)") - 1) < 1e-6, "ratio"
+PY
+
+# Another cache is another model, and close.
+ppl --kl-divergence "$BASE" --kv f32
+python3 - "$WORK/out" <<'PY' || fail "keys and values in f32 are near those in bf16"
+import re, sys
+kld = float(re.search(r"Mean    KLD:\s*(\S+)", open(sys.argv[1]).read()).group(1))
+assert 1e-9 < kld < 1e-2, kld
+PY
+
+ppl -c 64 --chunks 1 --ppl-stride 16 -f "$TEXT"
+[ "$CODE" = 0 ] && contains "$OUT" "Final estimate" || fail "overlapping chunks"
+
+# Refusals: too little text (with both counts), options out of range, files that are no base or not of this text.
+refused() {
+  local code=$1 text=$2
+  shift 2
+  ppl "$@"
+  [ "$CODE" = "$code" ] && [ -z "$OUT" ] && contains "$ERR" "$text" || fail "exit code $code and '$text' for: $*"
+}
+refused 2 "at least 4096 tokens" -c 2048 -f "$TEXT"
+refused 2 "--score-from" -c 64 --score-from 63 -f "$TEXT"
+refused 2 "-f" -c 64
+refused 6 "missing" -c 64 -f "$WORK/missing"
+head -c 100000 "$BASE" >"$WORK/cut"
+refused 3 "size" --kl-divergence "$WORK/cut"
+refused 3 "no base file" --kl-divergence "$TEXT"
+sed 's/lighthouse/windmill/' "$TEXT" >"$WORK/other"
+refused 3 "tokens" --kl-divergence "$BASE" -f "$WORK/other"
+[ ! -e "$BASE.tmp" ] || fail "a temporary file was left behind"
