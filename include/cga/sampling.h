@@ -13,15 +13,15 @@ namespace cga {
 /// Settings in llama.cpp's terms and with its defaults. The chain is: penalties, top-k, top-p, min-p,
 /// temperature, draw.
 struct SamplingOptions {
-  float temperature = 0.8f;        ///< 0 or less: greedy (ties go to the lower id)
-  std::int32_t top_k = 40;         ///< 0: off
-  float top_p = 0.95f;             ///< 1: off
-  float min_p = 0.05f;             ///< 0: off
-  float repeat_penalty = 1.0f;     ///< 1: off
-  float presence_penalty = 0.0f;   ///< 0: off
-  float frequency_penalty = 0.0f;  ///< 0: off
-  std::int32_t repeat_last_n = 64; ///< tokens the penalties look back over; -1: all
-  std::uint64_t seed = 0;          ///< same seed, same text
+  float temperature = 0.8f;         ///< 0 or less: greedy (ties go to the lower id)
+  std::int32_t top_k = 40;          ///< 0: off
+  float top_p = 0.95f;              ///< 1: off
+  float min_p = 0.05f;              ///< 0: off
+  float repeat_penalty = 1.0f;      ///< 1: off
+  float presence_penalty = 0.0f;    ///< 0: off
+  float frequency_penalty = 0.0f;   ///< 0: off
+  std::int32_t repeat_last_n = 64;  ///< tokens the penalties look back over; -1: all
+  std::uint64_t seed = 0;           ///< same seed, same text
 };
 
 /// Draws tokens; holds the random state and the recent tokens of one sequence.

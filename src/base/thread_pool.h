@@ -21,8 +21,8 @@ class ThreadPool {
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
-  /// Calls body(task, thread) once for each task in [0, n_tasks), in any order, and returns when all are done.
-  /// `thread` is in [0, size()). The body must not throw. Calls must not overlap or nest.
+  /// Calls body(task, thread) once for each task in [0, n_tasks), in any order, and returns when all are
+  /// done. `thread` is in [0, size()). The body must not throw. Calls must not overlap or nest.
   template <class Body>
   void parallel_for(std::int64_t n_tasks, Body&& body) {
     using Plain = std::remove_reference_t<Body>;

@@ -141,10 +141,10 @@ void Engine::Impl::check_room(std::span<const Feed> feeds) const {
     const auto n_after =
         static_cast<std::int64_t>(feed.session->n_past()) + static_cast<std::int64_t>(feed.tokens.size());
     if (n_after <= options.n_ctx) continue;
-    throw Error(ErrorKind::memory, "context",
-                std::to_string(n_after) + " tokens are needed, the context holds " +
-                    std::to_string(options.n_ctx),
-                "use a larger context (-c)");
+    throw Error(
+        ErrorKind::memory, "context",
+        std::to_string(n_after) + " tokens are needed, the context holds " + std::to_string(options.n_ctx),
+        "use a larger context (-c)");
   }
 }
 

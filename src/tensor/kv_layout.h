@@ -7,7 +7,8 @@
 
 namespace cga {
 
-inline constexpr std::int32_t page_tokens = 64;  // what is sealed and coded at once; frame of the key rotation
+inline constexpr std::int32_t page_tokens =
+    64;  // what is sealed and coded at once; frame of the key rotation
 inline constexpr std::int32_t unit_tokens = 16;  // what is selected and decoded
 
 enum class KvElement : std::uint8_t { bf16, f32 };
