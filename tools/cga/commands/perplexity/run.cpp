@@ -49,17 +49,21 @@ std::span<const float> run_piece(Engine& engine, std::span<Lane> lanes, const Pi
   return logits;
 }
 
+/// Scores the rows of a piece, chunk after chunk. A chunk ends with its own last row and not with the piece:
+/// what it reports must not depend on which chunks go through the engine together.
 void score_piece(const ChunkPlan& plan, const std::vector<TokenId>& tokens, std::span<const Lane> lanes,
-                 std::span<const float> logits, std::int32_t from, Scorer& scorer) {
+                 std::span<const float> logits, const Piece& piece, Scorer& scorer) {
   const std::size_t n_logits = logits.size() / lanes.size();
-  const auto n_rows = static_cast<std::size_t>(lanes.front().session.n_past() - from);
+  const auto n_rows = static_cast<std::size_t>(piece.to - piece.from);
   for (std::size_t i = 0; i < lanes.size(); ++i) {
     const std::int32_t chunk = lanes[i].chunk;
     ScoredRows rows;
-    rows.first = std::int64_t{chunk} * plan.n_scored() + from - plan.first_scored;
+    rows.first = std::int64_t{chunk} * plan.n_scored() + piece.from - plan.first_scored;
     rows.logits = logits.subspan(i * n_logits, n_logits);
-    rows.targets = std::span(tokens).subspan(static_cast<std::size_t>(plan.start(chunk) + from + 1), n_rows);
+    rows.targets =
+        std::span(tokens).subspan(static_cast<std::size_t>(plan.start(chunk) + piece.from + 1), n_rows);
     scorer.score(rows);
+    if (piece.to == plan.length - 1) scorer.finish_chunk(chunk);
   }
 }
 
@@ -90,12 +94,10 @@ ChunkRun run_chunks(Engine& engine, const ChunkPlan& plan, const std::vector<Tok
       if (!go_on(first)) return run;
     }
     for (std::int32_t from = plan.first_scored; from < n_inputs; from += piece) {
-      const std::int32_t to = std::min(from + piece, n_inputs);
-      score_piece(plan, tokens, active, run_piece(engine, active, {from, to, Feed::Want::all}, run.stats),
-                  from, scorer);
-      if (to < n_inputs && !go_on(first)) return run;
+      const Piece scored{from, std::min(from + piece, n_inputs), Feed::Want::all};
+      score_piece(plan, tokens, active, run_piece(engine, active, scored, run.stats), scored, scorer);
+      if (scored.to < n_inputs && !go_on(first)) return run;
     }
-    for (const Lane& lane : active) scorer.finish_chunk(lane.chunk);
     run.complete = first + n == plan.n_chunks;
     if (!go_on(first + n)) return run;
   }
