@@ -1,0 +1,49 @@
+// A sidecar: what Compact Grouped Attention learned about one checkpoint, in a file beside it
+// (docs/sidecar.md). Everything is checked when it is opened; the groups' tensors are read where they are
+// mapped.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "cga/fingerprint.h"
+#include "cga/sidecar_metadata.h"
+#include "format/safetensors.h"
+#include "tensor/latent_view.h"
+
+namespace cga {
+
+/// Consecutive layers that share one latent.
+struct LayerGroup {
+  std::int32_t first_layer = 0, n_layers = 0;
+  LatentView transform;
+};
+
+class Sidecar {
+ public:
+  /// @throws Error (io) for a file that cannot be opened, (bad_file) naming what is wrong in it
+  explicit Sidecar(const std::filesystem::path& path);
+  explicit Sidecar(SafetensorsFile file);
+
+  const std::filesystem::path& path() const { return file_.path(); }
+  const SidecarMetadata& metadata() const { return metadata_; }
+  std::span<const LayerGroup> groups() const { return groups_; }
+  std::int64_t transform_bytes() const;
+
+  /// How the sidecar and a model differ ("made for n_layers 30, the model has 24"); empty if they belong
+  /// together. Reads the model's norms and biases.
+  std::string mismatch(const ModelFile& file, const BaseModel& model) const;
+  bool matches(const ModelFile& file, const BaseModel& model) const { return mismatch(file, model).empty(); }
+  /// @throws Error (bad_file) naming both files, unless they belong together
+  void require_match(const ModelFile& file, const BaseModel& model) const;
+
+ private:
+  SafetensorsFile file_;
+  SidecarMetadata metadata_;
+  std::vector<LayerGroup> groups_;
+};
+
+}  // namespace cga
