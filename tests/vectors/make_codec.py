@@ -30,7 +30,7 @@ from cga_adapt.codec import Codec  # noqa: E402
 from cga_adapt.sidecar import Group, Sidecar, round_narrow  # noqa: E402
 
 RATES = {"r1": 1.0, "r15": 1.5, "r2": 2.0}
-N_TOKENS = 12
+N_TOKENS = 10
 
 
 def random_group(rng: np.random.Generator, n: int, m: int, w: int) -> tuple[Group, np.ndarray]:

@@ -1,0 +1,22 @@
+"""Progress of a long loop on stderr: tqdm where there is one and a terminal, plain lines every ten seconds otherwise."""
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+
+
+def progress(items: Iterable, label: str, total: int, first: int = 0) -> Iterator:
+    if sys.stderr.isatty():
+        try:
+            from tqdm import tqdm
+            yield from tqdm(items, label, total, initial=first)
+            return
+        except ImportError:
+            pass
+    start = last = time.monotonic()
+    for i, item in enumerate(items, first + 1):
+        yield item
+        now = time.monotonic()
+        if now - last >= 10 or i == total:
+            last = now
+            print(f"{label}: {i} of {total}, {now - start:.0f} s", file=sys.stderr, flush=True)
