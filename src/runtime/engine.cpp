@@ -68,6 +68,8 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
   e.backend = make_backend(options.device, options.n_threads);
   e.options.n_threads = e.backend->n_threads();
   e.info.device = e.backend->description();
+  e.plan = plan_memory(e.options, *e.file, family, e.model.hparams, e.backend->ops());
+  check_fits(e.plan);  // before anything is read
   e.model.weights = load_weights(*e.file, family, e.model.hparams, *e.backend, options.progress);
   e.model.plan = LayerPlan::dense(e.model.hparams.n_layers);
   e.info.n_vocab = static_cast<std::int32_t>(e.model.weights.n_vocab());
@@ -77,8 +79,7 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
                     std::to_string(e.tokenizer->n_vocab()) + " (the tokens of the vocabulary)");
   }
 
-  e.plan = plan_memory(e.options, e.model.hparams, e.info.n_vocab, e.model.weights.bytes());
-  check_fits(e.plan);
+  e.plan.weights = e.model.weights.bytes();  // a file may hold tensors that nobody reads
   const std::int32_t n_pages = div_up(e.options.n_ctx, page_tokens) * e.options.n_sequences;
   e.cache = std::make_unique<KvCache>(*e.backend, kv_layout(e.model.hparams, options.kv),
                                       e.model.hparams.n_layers, n_pages);

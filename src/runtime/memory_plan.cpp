@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <algorithm>
+#include <fstream>
 #include <string>
 
 #include "backend/backend.h"
@@ -22,7 +24,8 @@ struct WeightSizes {
   std::int64_t n_vocab = 0, bytes = 0;
 };
 
-/// What a decode step will read: every tensor but an embedding that is not the head too.
+/// What a decode step will read: every tensor but the factors of RoPE, which are folded into frequencies, and
+/// an embedding that is not the head too.
 WeightSizes measure_weights(const ModelFile& file, const Family& family, const Ops& ops) {
   const bool tied = file.find(family.names.head) == nullptr;
   WeightSizes sizes;
@@ -32,17 +35,28 @@ WeightSizes measure_weights(const ModelFile& file, const Family& family, const O
     const std::int64_t rows = tensor.n_dims == 2 ? tensor.shape[1] : 1;
     const bool embedding = tensor.name == family.names.embedding;
     if (embedding) sizes.n_vocab = rows;
-    if (embedding && !tied) continue;
+    if ((embedding && !tied) || tensor.name == family.names.rope_factors) continue;
     const WeightView view{tensor.name, type, rows, tensor.shape[0], tensor.data.data()};
     sizes.bytes += tensor.n_dims == 2 ? ops.prepared_bytes(view) : view.cols * 4;  // vectors become f32
   }
   return sizes;
 }
 
+/// Memory of the machine, or what a container may use of it: beyond that, the kernel ends the process.
+std::int64_t memory_there() {
+  std::int64_t there = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::int64_t limit = 0;
+    if (std::ifstream(path) >> limit && limit > 0) there = std::min(there, limit);  // "max" is no number
+  }
+  return there;
+}
+
 }  // namespace
 
-MemoryPlan plan_memory(const EngineOptions& options, const Hparams& hparams, std::int64_t n_vocab,
-                       std::int64_t weight_bytes) {
+MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, const Family& family,
+                       const Hparams& hparams, const Ops& ops) {
+  const WeightSizes sizes = measure_weights(file, family, ops);
   const std::int64_t n_pages = std::int64_t{div_up(options.n_ctx, page_tokens)} * options.n_sequences;
   const auto cache_bytes = [&](KvType type) {
     return kv_layout(hparams, type).page_bytes() * n_pages * hparams.n_layers;
@@ -50,11 +64,11 @@ MemoryPlan plan_memory(const EngineOptions& options, const Hparams& hparams, std
   MemoryPlan plan;
   plan.n_ctx = options.n_ctx;
   plan.n_sequences = options.n_sequences;
-  plan.weights = weight_bytes;
+  plan.weights = sizes.bytes;
   plan.kv = cache_bytes(options.kv);
   plan.kv_bf16 = cache_bytes(KvType::bf16);
   plan.scratch = Activations::bytes(hparams, options.n_ubatch) +
-                 options.n_sequences * n_vocab * static_cast<std::int64_t>(sizeof(float));
+                 options.n_sequences * sizes.n_vocab * static_cast<std::int64_t>(sizeof(float));
   return plan;
 }
 
@@ -65,17 +79,16 @@ MemoryPlan plan_memory(const EngineOptions& options) {
   EngineOptions resolved = options;
   if (resolved.n_ctx == 0) resolved.n_ctx = hparams.n_ctx_train;
   const auto backend = make_backend(options.device, options.n_threads);
-  const WeightSizes sizes = measure_weights(*file, family, backend->ops());
-  return plan_memory(resolved, hparams, sizes.n_vocab, sizes.bytes);
+  return plan_memory(resolved, *file, family, hparams, backend->ops());
 }
 
 void check_fits(const MemoryPlan& plan) {
-  const std::int64_t machine = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
-  if (plan.total() <= machine) return;
+  const std::int64_t there = memory_there();
+  if (plan.total() <= there) return;
   throw Error(ErrorKind::memory, "memory plan",
               std::to_string(plan.total()) + " bytes are needed (weights " + std::to_string(plan.weights) +
                   ", KV cache " + std::to_string(plan.kv) + ", scratch " + std::to_string(plan.scratch) +
-                  "), the machine has " + std::to_string(machine),
+                  "), there are " + std::to_string(there),
               "use a smaller context (-c), fewer sequences or a smaller model");
 }
 
