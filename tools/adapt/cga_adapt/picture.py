@@ -27,7 +27,8 @@ def draw(path: str | os.PathLike, title: str, variances: list[np.ndarray], store
     for text in dict.fromkeys(s.text for s in scores):
         points = sorted((s.kv_bits, s.kl) for s in scores if s.text == text and s.kv_bits != EXACT)
         line = right.semilogy(*zip(*points), marker="o", label=text)[0]
-        right.axhline(floors[text], color=line.get_color(), lw=0.6, ls=":")
+        if floors[text] > 0:
+            right.axhline(floors[text], color=line.get_color(), lw=0.6, ls=":")
     right.set(xlabel="bits a value", ylabel="KL from the uncompressed model (dotted: floor)")
     if scores:
         right.legend()
