@@ -91,13 +91,18 @@ def kept_out(n: int, seed: int) -> tuple[list[int], list[int], list[int]]:
     return [i for i in range(n) if i not in chosen], fitting, judging
 
 
-def channel_source(model: Model, group_layers: list[int], sequences: list[np.ndarray]) -> transform.Source:
+class ChannelSource:
+    """A transform.Source: runs the model again each time, so that memory holds one sequence."""
+
+    def __init__(self, model: Model, group_layers: list[int], sequences: list[np.ndarray]):
+        self.model, self.group_layers, self.sequences = model, group_layers, sequences
+        self.n_tokens = sum(max(0, len(ids) - SINKS) for ids in sequences)
+
     @torch.no_grad()
-    def source():
-        for ids in sequences:
-            _, keys, values = capture(model, torch.from_numpy(ids.astype(np.int64)).to(model.device))
-            yield [x[SINKS:] for x in Channels(model, group_layers, len(ids)).split(keys, values)]
-    return source
+    def __iter__(self):
+        for ids in self.sequences:
+            _, keys, values = capture(self.model, torch.from_numpy(ids.astype(np.int64)).to(self.model.device))
+            yield [x[SINKS:] for x in Channels(self.model, self.group_layers, len(ids)).split(keys, values)]
 
 
 def metadata(source: checkpoint.Checkpoint, group_layers: list[int], record: list[dict],
@@ -136,7 +141,7 @@ def adapt(options: argparse.Namespace) -> None:
     groups = [transform.rounded(s, m) for s, m in zip(spectra, kept)]
     for g, (s, m) in enumerate(zip(spectra, kept)):
         say(f"group {g}: {len(s.mean)} channels, {m} components stored of {s.wanted} wanted, {groups[g].n_wide} in 16 bits")
-    groups, report = transform.refine(groups, *(channel_source(model, group_layers, part) for part in (fitting, judging)))
+    groups, report = transform.refine(groups, *(ChannelSource(model, group_layers, part) for part in (fitting, judging)))
     say("\n".join(report) + f"\ntransforms ready, {since()}")
     Sidecar(metadata(source, group_layers, record, spectra, []), groups).write(options.output)  # before the long part
 

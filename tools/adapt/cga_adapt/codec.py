@@ -13,6 +13,7 @@ class Codec:
     def __init__(self, group: Group, rate: float, precision: torch.dtype = torch.float32):
         self.group, self.precision = group, precision
         self.bits = torch.from_numpy(bits.allocate(group.variance.cpu().numpy(), group.n_channels, rate, group.n_wide))
+        self.widths = self.bits.tolist()
         self.n_coded = int((self.bits > 0).sum())
         self.basis = group.basis_matrix().to(precision)  # [m, n]
         self.sigma = group.variance.sqrt()               # [m], f32
@@ -20,9 +21,8 @@ class Codec:
 
     def _runs(self, first: int, last: int) -> list[tuple[int, int, int]]:
         """(begin, end, width) of the runs of equal width among components [first, last), without those of 0 bits."""
-        cuts = [first, *(i for i in range(first + 1, last) if self.bits[i] != self.bits[i - 1]), last]
-        runs = [(a, b, int(self.bits[a])) for a, b in zip(cuts, cuts[1:]) if a < b]
-        return [run for run in runs if run[2]]
+        cuts = [first, *(i for i in range(first + 1, last) if self.widths[i] != self.widths[i - 1]), last]
+        return [(a, b, self.widths[a]) for a, b in zip(cuts, cuts[1:]) if a < b and self.widths[a]]
 
     def _quantise(self, y: torch.Tensor, codes: torch.Tensor, first: int) -> torch.Tensor:
         """Writes codes [t, m] of components first, first+1, …, of which y [t, k] holds k; returns ŷ, f32 [t, k]."""

@@ -8,7 +8,8 @@ on other kept-out tokens.
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -77,8 +78,11 @@ def rounded(spectrum: Spectrum, m: int) -> Group:
                  spectrum.vectors[:w].half(), codes, scales, books)
 
 
-# Sequences' channels, a group each: called again for every pass over them.
-Source = Callable[[], Iterator[list[torch.Tensor]]]
+class Source(Protocol):
+    """Channels of some sequences, a list of groups' [t, n] each; may be gone through again and again."""
+    n_tokens: int
+
+    def __iter__(self) -> Iterator[list[torch.Tensor]]: ...
 
 
 def refine(groups: list[Group], fitting: Source, judging: Source) -> tuple[list[Group], list[str]]:
@@ -99,12 +103,11 @@ def refine(groups: list[Group], fitting: Source, judging: Source) -> tuple[list[
 def measure(groups: list[Group], source: Source) -> list[torch.Tensor]:
     """Mean squares of what is coded, f64 [m] a group."""
     coders = [Codec(g, FULL_RATE) for g in groups]
-    sums, count = [torch.zeros(g.n_components, dtype=torch.float64, device=g.mean.device) for g in groups], 0
-    for xs in source():
+    sums = [torch.zeros(g.n_components, dtype=torch.float64, device=g.mean.device) for g in groups]
+    for xs in source:
         for total, coder, x in zip(sums, coders, xs):
             total += coder.components(x)[1].double().square().sum(0)
-        count += len(xs[0])
-    return [s / count for s in sums]
+    return [s / source.n_tokens for s in sums]
 
 
 def with_variance(group: Group, variance: torch.Tensor) -> Group:
@@ -122,14 +125,13 @@ def train(groups: list[Group], source: Source) -> list[Group]:
     """Lloyd's algorithm on normalised components at all RATES together, weighted by what an error costs: σ²."""
     coders = [[Codec(g, rate) for rate in RATES] for g in groups]
     samples = [{b: ([], []) for b in (1, 2, 4)} for _ in groups]
-    n_tokens = max(1, sum(len(xs[0]) for xs in source()))
-    for xs in source():
+    for xs in source:
         for coder_list, kept, x in zip(coders, samples, xs):
             for coder in coder_list:
                 y = coder.components(x)[1] / coder.sigma
                 for width, (values, weights) in kept.items():
                     chosen = coder.bits == width
-                    count = int(chosen.sum()) * n_tokens * len(RATES)
+                    count = int(chosen.sum()) * source.n_tokens * len(RATES)
                     part = y[::max(1, math.ceil(count / SAMPLES)), chosen.to(y.device)].cpu()
                     values.append(part.flatten())
                     weights.append(coder.group.variance[chosen.to(y.device)].cpu().expand_as(part).flatten())
@@ -149,7 +151,7 @@ def judge(groups: list[Group], source: Source) -> np.ndarray:
     """Squared error in the metric s·x, summed over all RATES: [groups]."""
     coders = [[Codec(g, rate) for rate in RATES] for g in groups]
     errors = np.zeros((len(groups), len(RATES)))
-    for xs in source():
+    for xs in source:
         for g, (coder_list, x) in enumerate(zip(coders, xs)):
             for r, coder in enumerate(coder_list):
                 error = (coder.decode(coder.encode(x)) - x) * coder.group.scale

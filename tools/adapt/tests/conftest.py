@@ -9,6 +9,7 @@ import torch
 ADAPT = pathlib.Path(__file__).parents[1]
 VECTORS = ADAPT.parents[1] / "tests" / "vectors"
 sys.path.insert(0, str(ADAPT))
+torch.set_num_threads(1)  # the models are tiny: more threads only wait for each other
 TINY = ("llama-float", "llama-legacy", "llama-k", "qwen2-mixed")
 
 

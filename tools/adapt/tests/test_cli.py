@@ -24,7 +24,7 @@ def texts(tmp_path_factory):
 
 
 def run(texts, out, *more):
-    return cli.main([str(MODEL), "-o", str(out), "--text", str(texts), "--tokens", "5120", "--seq-len", "256",
+    return cli.main([str(MODEL), "-o", str(out), "--text", str(texts), "--tokens", "3072", "--seq-len", "192",
                      "--device", "cpu", "--group-layers", "1", *more])
 
 
@@ -41,7 +41,7 @@ def test_the_sidecar_is_what_the_format_says(made):
     source = checkpoint.load(MODEL)
     assert (m["architecture"], m["n_layers"], m["head_dim"], m["page"], m["unit"]) == ("qwen2", 2, 64, 64, 16)
     assert m["fingerprint"] == source.fingerprint() and m["group_layers"] == [1, 1]
-    assert sum(entry["tokens"] for entry in m["calibration"]) == 5120
+    assert sum(entry["tokens"] for entry in m["calibration"]) == 3072
     assert [q["kv_bits"] for q in m["quality"]] == [16, 1, 1.5, 2]
     assert [len(s) for s in m["spectra"]] == [8, 8] and all(s == sorted(s) and s[-1] == 1 for s in m["spectra"])
     for group in sidecar.groups:
