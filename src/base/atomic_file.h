@@ -1,4 +1,5 @@
-// Output files appear whole or not at all: written under a temporary name, synced, renamed.
+// Output files appear whole or not at all: written under a temporary name, synced, renamed. What is no file
+// but a device or a pipe (/dev/null, /dev/stdout) cannot be replaced and is written to as it is.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +12,11 @@ namespace cga {
 
 class AtomicFile {
  public:
-  /// Opens `<path>.tmp` for writing. @throws Error (io)
+  /// Opens `<path>.tmp` for writing; a link is followed first. @throws Error (io)
   explicit AtomicFile(const std::filesystem::path& path);
+
+  /// For asking before work begins whether its result can be kept. @throws Error (io)
+  static void require_writable(const std::filesystem::path& path);
   ~AtomicFile();  ///< removes the temporary file unless commit() succeeded
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -22,7 +26,8 @@ class AtomicFile {
   void commit();                                 ///< @throws Error (io)
 
  private:
-  std::filesystem::path path_, temporary_;
+  std::filesystem::path path_;
+  std::filesystem::path temporary_;  // path_ itself for a device or a pipe
   std::FILE* file_ = nullptr;
 };
 

@@ -9,7 +9,7 @@ for signal in INT:130 TERM:143; do
   for _ in $(seq 1 300); do [ -s "$WORK/out" ] && break; sleep 0.1; done
   kill -"${signal%:*}" $!
   wait $!
-  CODE=$? OUT=$(cat "$WORK/out") ERR=$(cat "$WORK/err")
+  CODE=$? OUT=$(cat "$WORK/out") ERR=$(messages)
   [ "$CODE" = "${signal#*:}" ] || fail "SIG${signal%:*} ends with ${signal#*:}"
   [ -n "$OUT" ] && contains "$ERR" "tokens/s" || fail "the text so far and the closing line are kept"
 done
@@ -23,5 +23,5 @@ for _ in $(seq 1 300); do grep -q . "$WORK/out" && break; sleep 0.1; done
 sleep 1
 kill -INT $!
 wait $!
-CODE=$? OUT=$(cat "$WORK/out") ERR=$(cat "$WORK/err")
+CODE=$? OUT=$(cat "$WORK/out") ERR=$(messages)
 [ "$CODE" = 130 ] || fail "SIGINT at the prompt ends with 130"

@@ -17,8 +17,11 @@ need_model() {
 cga() {
   "$CGA" "$@" >"$WORK/out" 2>"$WORK/err"
   CODE=$?
-  OUT=$(cat "$WORK/out") ERR=$(cat "$WORK/err")
+  OUT=$(cat "$WORK/out") ERR=$(messages)
 }
+
+# Standard error without lines of progress, which a busy machine brings up.
+messages() { grep -vE '^cga: [a-z ]+: ([0-9,]+ of [0-9,]+ \()?[0-9]+ %\)?$' "$WORK/err"; }
 
 fail() {
   printf 'FAILED: %s\n--- exit code %s\n--- standard output\n%s\n--- standard error\n%s\n' "$1" "${CODE-}" "${OUT-}" "${ERR-}"
@@ -29,8 +32,8 @@ fail() {
 expect_error() {
   [ "$CODE" = "$1" ] || fail "exit code $1 was expected"
   [ -z "$OUT" ] || fail "nothing was expected on standard output"
-  [ "$(grep -c '^cga: error: ' "$WORK/err")" = 1 ] || fail "one error line was expected"
-  [ "$(wc -l <"$WORK/err")" = 1 ] || fail "one line was expected on standard error"
+  [ "$(grep -c '^cga: error: ' <<<"$ERR")" = 1 ] || fail "one error line was expected"
+  [ "$(wc -l <<<"$ERR")" = 1 ] || fail "one line was expected on standard error"
   case $ERR in *"$2"*) ;; *) fail "the error was expected to mention: $2" ;; esac
 }
 

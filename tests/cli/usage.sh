@@ -9,10 +9,14 @@ for command in generate chat inspect perplexity bench; do
 done
 
 cga </dev/null; expect_error 2 "subcommand"
+cga converse -p x </dev/null; expect_error 2 "no command 'converse'"
 cga generate --no-such-flag </dev/null; expect_error 2 "--no-such-flag"
 cga generate -c many -p x </dev/null; expect_error 2 "many"
 cga generate -p x -f y </dev/null; expect_error 2 "--file"
-cga generate -p x --kv q3 </dev/null; expect_error 2 "q3"
+cga generate -c 99999999999 -p x </dev/null; expect_error 2 "99999999999"
+cga generate -s 18446744073709551616 -p x </dev/null; expect_error 2 "18446744073709551616"
+cga generate -p x --kv q3 </dev/null; expect_error 2 "q3 not in {bf16,f32}"
+cga generate -p x --device abacus </dev/null; expect_error 2 "abacus"
 cga generate -p x --top-p 1.5 -m "$WORK/none" </dev/null; expect_error 2 "--top-p"
 CGA_MODELS=$WORK cga generate -p x </dev/null; expect_error 2 "quickstart"
 
@@ -21,3 +25,7 @@ cga inspect -m "$WORK/none.gguf" </dev/null; expect_error 6 "none.gguf"
 printf 'not a model, but long enough to be one' >"$WORK/text.gguf"
 cga generate -m "$WORK/text.gguf" -p x </dev/null; expect_error 3 "text.gguf"
 cga generate -m "$WORK" -p x </dev/null; expect_error 6 "$WORK"
+
+# Where the result goes is asked before the model is opened.
+cga generate -m "$WORK/none.gguf" -p x -o "$WORK" </dev/null; expect_error 6 "$WORK: Is a directory"
+cga generate -m "$WORK/none.gguf" -p x -o "$WORK/none/answer" </dev/null; expect_error 6 "none/answer"

@@ -1,6 +1,7 @@
 // Writing to the two standard streams, and counting for people.
 #include "tools/cga/console.h"
 
+#include <fcntl.h>
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
@@ -16,6 +17,14 @@ namespace cga::cli {
 
 bool is_terminal(int fd) {
   return ::isatty(fd) == 1;
+}
+
+void hold_standard_streams() {
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    if (::fcntl(fd, F_GETFD) >= 0) continue;
+    // The lowest free number is `fd`. Open for the wrong direction, so that reading or writing is an error.
+    [[maybe_unused]] const int held = ::open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+  }
 }
 
 Output::Output() : is_terminal_(cli::is_terminal(STDOUT_FILENO)) {}
@@ -43,14 +52,24 @@ Progress::~Progress() {
   if (shown_ && is_terminal_) std::fputs("\r\033[K", stderr);
 }
 
-void Progress::update(std::int64_t done, std::string_view note) {
+void Progress::update(std::int64_t done) {
+  const double share = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 1.0;
+  say(share, format_count(done) + " of " + format_count(total_));
+}
+
+void Progress::update_share(double done) {
+  say(done, "");
+}
+
+void Progress::say(double share, std::string_view counts) {
   const auto now = Clock::now();
   if (now < next_) return;
   next_ = now + (is_terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(10'000));
-  const std::int64_t percent = total_ > 0 ? 100 * done / total_ : 100;
-  const std::string text = fmt::format("{}cga: {}: {} of {} ({} %){}{}{}", is_terminal_ ? "\r\033[K" : "",
-                                       label_, format_count(done), format_count(total_), percent,
-                                       note.empty() ? "" : ", ", note, is_terminal_ ? "" : "\n");
+  const auto percent = static_cast<int>(100 * share);
+  const std::string state =
+      counts.empty() ? fmt::format("{} %", percent) : fmt::format("{} ({} %)", counts, percent);
+  const std::string text =
+      fmt::format("{}cga: {}: {}{}", is_terminal_ ? "\r\033[K" : "", label_, state, is_terminal_ ? "" : "\n");
   std::fputs(text.c_str(), stderr);
   shown_ = true;
 }

@@ -9,6 +9,10 @@
 
 namespace cga::cli {
 
+/// Gives the numbers of standard streams that were closed (`cga … >&-`) to something that fails when it is
+/// used: a file that is opened later must not become standard output.
+void hold_standard_streams();
+
 /// Whoever read our output went away (`cga … | head`): the run ends without a word, as `cat` does.
 struct BrokenPipe : std::exception {
   const char* what() const noexcept override { return "the reader of standard output went away"; }
@@ -31,14 +35,17 @@ class Output {
 /// on a terminal, a line every ten seconds elsewhere.
 class Progress {
  public:
-  Progress(std::string label, std::int64_t total);
+  explicit Progress(std::string label, std::int64_t total = 0);
   ~Progress();  ///< removes the line from a terminal
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;
 
-  void update(std::int64_t done, std::string_view note = "");
+  void update(std::int64_t done);  ///< of the total: "reading: 12 of 40 (30 %)"
+  void update_share(double done);  ///< in [0, 1], where nothing is counted: "loading: 30 %"
 
  private:
+  void say(double share, std::string_view counts);
+
   using Clock = std::chrono::steady_clock;
 
   std::string label_;

@@ -3,11 +3,11 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <optional>
 #include <utility>
 
 #include "cga/tokenizer.h"
+#include "tools/cga/options.h"
 #include "tools/cga/stop_filter.h"
 
 namespace cga::cli {
@@ -101,9 +101,9 @@ std::span<const float> decode(Engine& engine, Session& session, TokenId id, RunS
 
 void add_generation_options(CLI::App& command, GenerationOptions& options) {
   command
-      .add_option("-n,--predict", options.n_predict,
+      .add_option("-n,--predict,--n-predict", options.n_predict,
                   "Tokens to generate; -1: until the end or a full context")
-      ->check(CLI::Range(-1, std::numeric_limits<std::int32_t>::max()))
+      ->check(whole_number(-1))
       ->type_name("N")
       ->group("Generation")
       ->capture_default_str();

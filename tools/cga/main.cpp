@@ -47,7 +47,11 @@ std::optional<int> parse(CLI::App& app, std::vector<std::string> arguments, Cont
   } catch (const CLI::ParseError& error) {
     const auto chosen = app.get_subcommands();
     const std::string command = chosen.empty() ? "cga" : "cga " + chosen.front()->get_name();
-    context.log.error("{}; see {} --help", one_line(error.what()), command);
+    const auto strays = app.remaining();
+    const bool no_command = chosen.empty() && !strays.empty() && !strays.front().starts_with('-');
+    const std::string problem =
+        no_command ? "there is no command '" + strays.front() + "'" : one_line(error.what());
+    context.log.error("{}; see {} --help", problem, command);
     return code(ErrorKind::usage);
   }
 }
@@ -70,6 +74,7 @@ int guarded_main(int argc, const char* const* argv) {
   spdlog::logger log("cga", std::make_shared<spdlog::sinks::stderr_sink_st>());
   log.set_pattern("cga: %l: %v");
   try {
+    hold_standard_streams();
     std::signal(SIGPIPE, SIG_IGN);  // a failed write is reported where it happens
     Interrupts interrupts;
     Output out;

@@ -3,11 +3,11 @@
 
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <limits>
-#include <map>
 #include <random>
 #include <sstream>
 #include <string_view>
@@ -17,7 +17,6 @@
 namespace cga::cli {
 namespace {
 
-constexpr std::int32_t kMaxInt32 = std::numeric_limits<std::int32_t>::max();
 constexpr std::string_view kDefaultModel = "SmolLM2-135M-Instruct.Q4_1.gguf";
 
 std::filesystem::path models_folder() {
@@ -30,37 +29,62 @@ std::filesystem::path models_folder() {
 
 void add_model_options(CLI::App& command, ModelOptions& options) {
   EngineOptions& engine = options.engine;
-  const std::map<std::string, KvType> kv_types = {{"bf16", KvType::bf16}, {"f32", KvType::f32}};
   command.add_option("-m,--model", engine.model, "GGUF file; default: the model quickstart fetched")
       ->type_name("FILE")
       ->group("Model");
   command.add_option("-c,--ctx-size", engine.n_ctx, "Context in tokens; 0: what the model was trained with")
-      ->check(CLI::Range(0, kMaxInt32))
+      ->check(whole_number(0))
       ->type_name("N")
-      ->group("Model");
+      ->group("Model")
+      ->capture_default_str();
   command.add_option("-t,--threads", engine.n_threads, "Threads; 0: all cores")
-      ->check(CLI::Range(0, 4096))
+      ->check(whole_number(0, 1024))
       ->type_name("N")
-      ->group("Model");
+      ->group("Model")
+      ->capture_default_str();
   command.add_option("-b,--batch-size", options.n_batch, "Prompt tokens handed to the engine at once")
-      ->check(CLI::Range(1, kMaxInt32))
+      ->check(whole_number(1))
       ->type_name("N")
       ->group("Model")
       ->capture_default_str();
   command.add_option("--ubatch-size", engine.n_ubatch, "(-ub) Tokens that go through the layers at once")
-      ->check(CLI::Range(1, 65536))
+      ->check(whole_number(1, 65536))
       ->type_name("N")
       ->group("Model")
       ->capture_default_str();
-  command.add_option("--device", engine.device, "auto, cpu, or scalar (slow, the reference)")
-      ->check(CLI::IsMember({"auto", "cpu", "scalar"}))
+  add_device_options(command, engine);
+}
+
+void add_device_options(CLI::App& command, EngineOptions& engine) {
+  // Names of devices that this build lacks pass: the engine answers those, with the exit code for devices.
+  const auto known = [](const std::string& name) -> std::string {
+    const bool cuda = name == "cuda" || (name.starts_with("cuda:") && name.size() > 5 &&
+                                         name.find_first_not_of("0123456789", 5) == name.npos);
+    if (cuda || name == "auto" || name == "cpu" || name == "scalar") return "";
+    return "found '" + name + "', expected auto, cpu, cuda, cuda:N or scalar";
+  };
+  command
+      .add_option("--device", engine.device,
+                  "auto, cpu, cuda[:N], or scalar (slow: the reference for the others)")
+      ->check(CLI::Validator(known, ""))
       ->type_name("NAME")
       ->group("Model")
       ->capture_default_str();
-  command.add_option("--kv", engine.kv, "Keys and values are kept as bf16 (default) or f32")
-      ->transform(CLI::CheckedTransformer(kv_types).description(""))
+  add_choice<KvType>(command, "--kv", engine.kv, {{"bf16", KvType::bf16}, {"f32", KvType::f32}},
+                     "Keys and values are kept as bf16 (default) or f32")
       ->type_name("TYPE")
       ->group("Model");
+}
+
+CLI::Validator whole_number(std::int64_t low, std::int64_t high) {
+  const auto check = [low, high](const std::string& text) -> std::string {
+    std::int64_t value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc() && end == text.data() + text.size() && value >= low && value <= high) return "";
+    return "found '" + text + "', expected a whole number from " + std::to_string(low) + " to " +
+           std::to_string(high);
+  };
+  return {check, ""};
 }
 
 std::filesystem::path model_path(const EngineOptions& options, Context& context) {
@@ -80,8 +104,8 @@ Engine open_engine(const ModelOptions& options, Context& context) {
   const Stopwatch watch;
   EngineOptions engine_options = options.engine;
   if (engine_options.shape.empty()) engine_options.model = model_path(engine_options, context);
-  std::optional<Progress> progress(std::in_place, "loading the model, percent", 100);
-  engine_options.progress = [&](double share) { progress->update(static_cast<std::int64_t>(100 * share)); };
+  std::optional<Progress> progress(std::in_place, "loading the model");
+  engine_options.progress = [&](double share) { progress->update_share(share); };
   Engine engine(engine_options);
   progress.reset();
   const ModelInfo& info = engine.info();
@@ -113,7 +137,7 @@ void add_sampling_options(CLI::App& command, SamplingFlags& flags) {
   add("--frequency-penalty", sampling.frequency_penalty, "Subtract for each recent occurrence; 0: off");
   add("--repeat-last-n", sampling.repeat_last_n, "Tokens the penalties look back over; -1: all");
   command.add_option("-s,--seed", flags.seed, "Same seed, same text; -1: another every time")
-      ->check(CLI::Range(std::int64_t{-1}, std::numeric_limits<std::int64_t>::max()))
+      ->check(whole_number(-1, std::numeric_limits<std::int64_t>::max()))
       ->type_name("N")
       ->group("Sampling")
       ->capture_default_str();

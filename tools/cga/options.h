@@ -4,6 +4,8 @@
 #include <CLI/CLI.hpp>
 #include <cstdint>
 #include <filesystem>
+#include <limits>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +24,22 @@ struct ModelOptions {
 
 /// -m -c -t -b -ub --device --kv
 void add_model_options(CLI::App& command, ModelOptions& options);
+
+/// --device --kv
+void add_device_options(CLI::App& command, EngineOptions& engine);
+
+/// Accepts whole numbers from `low` to `high`. Unlike CLI::Range it keeps its limits out of the help, and
+/// refuses what does not fit the type instead of clamping it.
+CLI::Validator whole_number(std::int64_t low, std::int64_t high = std::numeric_limits<std::int32_t>::max());
+
+/// An option whose value is one of a few names.
+template <class T>
+CLI::Option* add_choice(CLI::App& command, const std::string& flags, T& value,
+                        const std::map<std::string, T>& choices, const std::string& about) {
+  const auto set = [&value, choices](const std::string& name) { value = choices.at(name); };
+  return command.add_option_function<std::string>(flags, set, about)
+      ->check(CLI::IsMember(choices).description(""));
+}
 
 /// The file `-m` names, or the default model if it was left out and is there.
 /// @throws Error (usage) if neither

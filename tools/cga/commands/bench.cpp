@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <limits>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -117,20 +116,13 @@ void add_bench(CLI::App& app, Context& context) {
   command->add_option("--shape", engine.shape, "Random weights of a named shape (llama3-8b) instead of -m")
       ->type_name("NAME")
       ->excludes(model);
-  command->add_option("--device", engine.device, "auto, cpu, or scalar (slow, the reference)")
-      ->check(CLI::IsMember({"auto", "cpu", "scalar"}))
-      ->type_name("NAME")
-      ->capture_default_str();
-  const std::map<std::string, KvType> kv_types = {{"bf16", KvType::bf16}, {"f32", KvType::f32}};
-  command->add_option("--kv", engine.kv, "Keys and values are kept as bf16 (default) or f32")
-      ->transform(CLI::CheckedTransformer(kv_types).description(""))
-      ->type_name("TYPE");
+  add_device_options(*command, engine);
 
   const auto add_list = [command](const char* names, std::vector<std::int32_t>& list, const char* about,
                                   int low, int high = std::numeric_limits<int>::max()) {
     command->add_option(names, list, about)
         ->delimiter(',')
-        ->check(CLI::Range(low, high))
+        ->check(whole_number(low, high))
         ->type_name("N,N")
         ->capture_default_str();
   };
@@ -142,14 +134,13 @@ void add_bench(CLI::App& app, Context& context) {
   add_list("-b,--batch-size", lists.n_batch, "Prompt tokens handed to the engine at once", 1);
   add_list("--ubatch-size", lists.n_ubatch, "(-ub) Tokens that go through the layers at once", 1, 65536);
   command->add_option("-r,--repetitions", options->measure.repetitions, "Times each test is run")
-      ->check(CLI::Range(1, 10000))
+      ->check(whole_number(1, 10000))
       ->type_name("N")
       ->capture_default_str();
   command->add_flag("--no-warmup", options->no_warm_up, "Skip the run before the timed ones");
-  const std::map<std::string, BenchFormat> formats = {
-      {"md", BenchFormat::md}, {"csv", BenchFormat::csv}, {"json", BenchFormat::json}};
-  command->add_option("-o,--output", options->format, "md (default), csv or json")
-      ->transform(CLI::CheckedTransformer(formats).description(""))
+  add_choice<BenchFormat>(*command, "-o,--output", options->format,
+                          {{"md", BenchFormat::md}, {"csv", BenchFormat::csv}, {"json", BenchFormat::json}},
+                          "md (default), csv or json")
       ->type_name("FORMAT");
   context.on_run(command, [options, &context] { return run_bench(*options, context); });
 }

@@ -2,6 +2,9 @@
 #include <spdlog/fmt/fmt.h>
 #include <unistd.h>
 
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <iostream>
 #include <iterator>
 #include <memory>
@@ -34,6 +37,14 @@ struct GenerateOptions {
   bool json = false;
 };
 
+std::string read_standard_input() {
+  std::string text(std::istreambuf_iterator<char>(std::cin), {});
+  if (std::ferror(stdin) != 0) {
+    throw Error(ErrorKind::io, "standard input", std::strerror(errno), "give -p TEXT or -f FILE");
+  }
+  return text;
+}
+
 /// From -p, -f or standard input. Files end with a line break that is not part of the prompt.
 std::string read_prompt_text(const GenerateOptions& options) {
   if (options.prompt) return *options.prompt;
@@ -44,7 +55,7 @@ std::string read_prompt_text(const GenerateOptions& options) {
     throw Error(ErrorKind::usage, "prompt", "there is none",
                 "give -p TEXT, -f FILE, or text on standard input");
   } else {
-    text.assign(std::istreambuf_iterator<char>(std::cin), {});
+    text = read_standard_input();
   }
   if (text.ends_with('\n')) text.pop_back();
   return text;
@@ -79,7 +90,8 @@ std::string as_json(const Generated& generated, const SamplingOptions& sampling)
       {"decode_bytes_per_second", stats.decode_bandwidth()},
       {"logits_hash", stats.logits_hash ? fmt::format("{:016x}", *stats.logits_hash) : ""},
   };
-  return object.dump() + "\n";
+  // A stop string may cut a character in two.
+  return object.dump(-1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 /// What is not streamed is written when the text is complete; an interrupted one leaves no file.
@@ -99,6 +111,7 @@ void write_result(const GenerateOptions& options, const Generated& generated, co
 int generate(const GenerateOptions& options, Context& context) {
   const SamplingOptions sampling = options.sampling.resolved();
   Sampler sampler(sampling);  // before the model: a wrong option should not cost its loading
+  if (!options.output_file.empty()) AtomicFile::require_writable(options.output_file);
   Engine engine = open_engine(options.model, context);
   const std::vector<TokenId> prompt = encode_prompt(options, engine, context);
   Session session(engine);

@@ -128,7 +128,7 @@ void add_inspect(CLI::App& app, Context& context) {
   command->add_flag("--tensors", options->tensors, "List every tensor");
   command->add_flag("--json", options->json, "Write one JSON object with everything");
   command->add_option("--sequences", options->model.engine.n_sequences, "Sequences to plan for")
-      ->check(CLI::Range(1, 4096))
+      ->check(whole_number(1, 4096))
       ->type_name("N")
       ->capture_default_str();
   add_model_options(*command, options->model);

@@ -1,7 +1,6 @@
 // `cga perplexity`: how well a model predicts a text, and how far it is from a base model on every token.
 // Conventions and line formats are llama-perplexity's. Results go to standard output as they arrive.
 #include <cmath>
-#include <limits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -123,23 +122,20 @@ void add_perplexity(CLI::App& app, Context& context) {
   const auto options = std::make_shared<PerplexityOptions>();
   options->model.engine.n_ctx = options->chunks.n_ctx;
   add_model_options(*command, options->model);
-  const auto at_least = [](std::int32_t low) {
-    return CLI::Range(low, std::numeric_limits<std::int32_t>::max());
-  };
   command->add_option("-f,--file", options->text, "The text")->type_name("FILE");
   CLI::Option* chunks =
       command->add_option("--chunks", options->chunks.max_chunks, "Chunks to score; -1: all of the text")
-          ->check(at_least(-1))
+          ->check(whole_number(-1))
           ->type_name("N");
   CLI::Option* from = command
                           ->add_option("--score-from", options->chunks.score_from,
                                        "First row of a chunk that counts; default: half")
-                          ->check(at_least(0))
+                          ->check(whole_number(0))
                           ->type_name("N");
   CLI::Option* stride = command
                             ->add_option("--ppl-stride", options->chunks.stride,
                                          "Overlapping chunks this far apart; 0: none overlap")
-                            ->check(at_least(0))
+                            ->check(whole_number(0))
                             ->type_name("N");
   CLI::Option* save =
       command->add_option("--save-base", options->save_base, "Keep the log-probabilities for --kl-divergence")
