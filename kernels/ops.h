@@ -10,6 +10,8 @@
 #include <span>
 
 #include "tensor/kv_layout.h"
+#include "tensor/latent_layout.h"
+#include "tensor/latent_view.h"
 #include "tensor/weight_view.h"
 
 namespace cga {
@@ -66,6 +68,58 @@ struct AttendParams {
 /// qwen2 and most others rotate (i, i + head_dim/2).
 enum class RopePairs : std::uint8_t { interleaved, halves };
 
+/// A layer group's transform at one allocation of bits, ready to code with. Made by Ops::prepare_latent, used
+/// only with the Ops that made it; points into the view's memory, which must outlive it.
+class PreparedLatent {
+ public:
+  virtual ~PreparedLatent() = default;
+  LatentView view;
+  LatentLayout layout;
+  std::int64_t bytes = 0;  // taken besides the view's
+};
+
+struct EncodeParams {
+  const PreparedLatent* latent = nullptr;  // [n, m]
+  const float* x = nullptr;                // [pages.size(), 64, n], f32, keys in their page's frame
+  std::byte* coded = nullptr;              // [any, layout.page_bytes()], bytes: a pool of coded pages
+  std::span<const std::int32_t> pages;     // where each page of x goes in it
+};
+
+struct ChannelRange {
+  std::int64_t first = 0, count = 0;
+};
+
+struct DecodeParams {
+  const PreparedLatent* latent = nullptr;  // [n, m]
+  const std::byte* coded = nullptr;        // [any, 4, layout.unit_bytes()], bytes: a pool of coded pages
+  std::span<const std::int32_t> units;     // 4 * (page in the pool) + (unit in page)
+  std::span<const ChannelRange> channels;  // which of the n to reconstruct, in the order of out
+  float* out = nullptr;                    // [units.size(), 16, all counts], f32
+};
+
+/// Pages of exact keys and values of some layers, and the frame in which their keys are coded: rotated by the
+/// offset in the page only, in half-split order, without the rotation's magnitude. A row of x holds
+/// n = 2 * layers.size() * n_kv_heads * head_dim channels: all layers' keys, then all layers' values.
+struct PageFrame {
+  std::span<const LayerPages> layers;   // in order, of one layout
+  RopePairs pairs = RopePairs::halves;  // of keys in the pages
+  float magnitude = 1.0f;               // of the model's rotation
+};
+
+struct GatherPagesParams {
+  PageFrame frame;
+  std::span<const std::int32_t> pages;  // ids of full pages, the same in all layers
+  const float* cos_sin = nullptr;       // [pages.size(), 2, head_dim/2], f32: first positions, magnitude 1
+  float* x = nullptr;                   // [pages.size(), 64, n], f32
+};
+
+struct ScatterUnitsParams {
+  PageFrame frame;
+  std::span<const std::int32_t> units;  // where each goes: 4 * (page id) + (unit in page)
+  const float* cos_sin = nullptr;       // [units.size(), 2, head_dim/2], f32: of the page each was coded in
+  const float* x = nullptr;             // [units.size(), 16, n], f32
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -106,6 +160,25 @@ class Ops {
   /// (online softmax); the order of summation depends on positions only, not on threads or neighbours.
   /// Tolerance against the reference on the same pages: 2e-5 relative (L2, a head).
   virtual void attend(const AttendParams& params) = 0;
+
+  /// Prepares a transform for coding at the given widths.  bits: [m / 64], 0, 1, 2, 4 or 8 (docs/sidecar.md).
+  virtual std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view,
+                                                         std::span<const std::uint8_t> bits) = 0;
+
+  /// Codes whole pages of tokens. A token's codes depend on nothing but its row and the transform. Against
+  /// the reference: at least 99.9 % of codes equal, the rest one step apart.
+  virtual void encode_pages(const EncodeParams& params) = 0;
+
+  /// Reconstructs some channels of coded units. A value depends on nothing but its unit's codes and the
+  /// transform. Tolerance 1e-5 relative (L2, a token, of its distance to the mean).
+  virtual void decode_units(const DecodeParams& params) = 0;
+
+  /// Reads pages of exact keys and values as rows for encode_pages. Tolerance 1e-6 relative (L2, a token).
+  virtual void gather_pages(const GatherPagesParams& params) = 0;
+
+  /// Writes decoded units into pages that attend reads: keys rotated forward, then rounded to the layout's
+  /// element type as by append. Tolerance 1e-6 relative before rounding.
+  virtual void scatter_units(const ScatterUnitsParams& params) = 0;
 
   /// out = silu(gate) * up.  all: [n], f32; out may alias either. (Shazeer, arXiv:2002.05202)
   virtual void swiglu(float* out, const float* gate, const float* up, std::int64_t n) = 0;

@@ -45,6 +45,27 @@ void CpuOps::attend(const AttendParams& params) {
   cpu::attend(params, pool_, attention_scratch_);
 }
 
+std::unique_ptr<PreparedLatent> CpuOps::prepare_latent(const LatentView& view,
+                                                       std::span<const std::uint8_t> bits) {
+  return cpu::prepare_latent(view, bits);
+}
+
+void CpuOps::encode_pages(const EncodeParams& params) {
+  cpu::encode_pages(params, pool_, latent_scratch_);
+}
+
+void CpuOps::decode_units(const DecodeParams& params) {
+  cpu::decode_units(params, pool_, latent_scratch_);
+}
+
+void CpuOps::gather_pages(const GatherPagesParams& params) {
+  cpu::gather_pages(params, pool_);
+}
+
+void CpuOps::scatter_units(const ScatterUnitsParams& params) {
+  cpu::scatter_units(params, pool_);
+}
+
 void CpuOps::swiglu(float* out, const float* gate, const float* up, std::int64_t n) {
   cpu::swiglu(out, gate, up, n, pool_);
 }

@@ -1,58 +1,13 @@
 // Keys and values in pages, and causal softmax attention over them, two-pass and in f64.
-// A page here is [2 (keys, values), n_kv_heads, page_tokens, head_dim].
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <vector>
 
-#include "base/half.h"
+#include "kernels/reference/page.h"
 #include "kernels/reference/reference_ops.h"
 
 namespace cga::reference {
 namespace {
-
-/// Finds one token's key or value vector inside its page.
-class PageReader {
- public:
-  PageReader(const LayerPages& pages, const SequenceRows& sequence) : pages_(pages), sequence_(sequence) {}
-
-  /// @param plane  0: keys, 1: values
-  std::byte* vector(int plane, std::int32_t kv_head, std::int32_t position) const {
-    const KvLayout& layout = pages_.layout;
-    const std::int64_t page = sequence_.pages[static_cast<std::size_t>(position / page_tokens)];
-    const std::int64_t row = (static_cast<std::int64_t>(plane) * layout.n_kv_heads + kv_head) * page_tokens +
-                             position % page_tokens;
-    return pages_.base + page * layout.page_bytes() + row * layout.head_dim * layout.element_bytes();
-  }
-
-  void write(int plane, std::int32_t kv_head, std::int32_t position, const float* values) const {
-    std::byte* to = vector(plane, kv_head, position);
-    for (std::int32_t i = 0; i < pages_.layout.head_dim; ++i) {
-      if (pages_.layout.element == KvElement::f32) {
-        std::memcpy(to + 4 * i, values + i, 4);
-      } else {
-        const std::uint16_t half = f32_to_bf16(values[i]);
-        std::memcpy(to + 2 * i, &half, 2);
-      }
-    }
-  }
-
-  float read(int plane, std::int32_t kv_head, std::int32_t position, std::int32_t i) const {
-    const std::byte* from = vector(plane, kv_head, position);
-    if (pages_.layout.element == KvElement::f32) {
-      float value;
-      std::memcpy(&value, from + 4 * i, 4);
-      return value;
-    }
-    std::uint16_t half;
-    std::memcpy(&half, from + 2 * i, 2);
-    return bf16_to_f32(half);
-  }
-
- private:
-  const LayerPages& pages_;
-  const SequenceRows& sequence_;
-};
 
 /// One query head at one position.  q, out: [head_dim], f32
 void attend_one(const PageReader& pages, const AttendParams& params, std::int32_t kv_head,
@@ -81,7 +36,7 @@ void attend_one(const PageReader& pages, const AttendParams& params, std::int32_
 void ReferenceOps::append(const AppendParams& params) {
   const KvLayout& layout = params.pages.layout;
   for (const SequenceRows& sequence : params.sequences) {
-    const PageReader pages(params.pages, sequence);
+    const PageReader pages(params.pages, sequence.pages);
     for (std::int32_t t = 0; t < sequence.n_tokens; ++t) {
       const std::int64_t row = std::int64_t{sequence.first_row} + t;
       for (std::int32_t h = 0; h < layout.n_kv_heads; ++h) {
@@ -97,7 +52,7 @@ void ReferenceOps::attend(const AttendParams& params) {
   const KvLayout& layout = params.pages.layout;
   const std::int32_t group = params.n_heads / layout.n_kv_heads;
   for (const SequenceRows& sequence : params.sequences) {
-    const PageReader pages(params.pages, sequence);
+    const PageReader pages(params.pages, sequence.pages);
     for (std::int32_t t = 0; t < sequence.n_tokens; ++t) {
       const std::int64_t row = std::int64_t{sequence.first_row} + t;
       for (std::int32_t h = 0; h < params.n_heads; ++h) {

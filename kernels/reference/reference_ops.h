@@ -20,6 +20,12 @@ class ReferenceOps final : public Ops {
             std::int32_t head_dim) override;
   void append(const AppendParams& params) override;
   void attend(const AttendParams& params) override;
+  std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view,
+                                                 std::span<const std::uint8_t> bits) override;
+  void encode_pages(const EncodeParams& params) override;
+  void decode_units(const DecodeParams& params) override;
+  void gather_pages(const GatherPagesParams& params) override;
+  void scatter_units(const ScatterUnitsParams& params) override;
   void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
   void add(float* x, const float* y, std::int64_t n) override;
   void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) override;

@@ -55,25 +55,40 @@ class LatentLayout {
   std::int64_t unit_bytes_ = 0;
 };
 
-/// One component's codes of a unit.  codes: [16]; packed: [2 · bits], bytes
-inline void pack_codes(const std::uint8_t* codes, std::int32_t bits, std::byte* packed) {
-  const std::int32_t per_byte = 8 / bits;
-  for (std::int32_t i = 0; i < unit_tokens / per_byte; ++i) {
+/// One component's codes of a unit, with the width known when compiled.
+template <int bits>
+void pack_codes(const std::uint8_t* codes, std::byte* packed) {
+  constexpr int per_byte = 8 / bits;
+  for (int i = 0; i < unit_tokens / per_byte; ++i) {
     unsigned byte = 0;
-    for (std::int32_t k = 0; k < per_byte; ++k) {
-      byte |= static_cast<unsigned>(codes[i * per_byte + k]) << (k * bits);
-    }
+    for (int k = 0; k < per_byte; ++k) byte |= unsigned{codes[i * per_byte + k]} << (k * bits);
     packed[i] = static_cast<std::byte>(byte);
   }
 }
 
-inline void unpack_codes(const std::byte* packed, std::int32_t bits, std::uint8_t* codes) {
-  const std::int32_t per_byte = 8 / bits;
-  const unsigned mask = (1u << bits) - 1;
-  for (std::int32_t t = 0; t < unit_tokens; ++t) {
+template <int bits>
+void unpack_codes(const std::byte* packed, std::uint8_t* codes) {
+  constexpr int per_byte = 8 / bits;
+  constexpr unsigned mask = (1u << bits) - 1;
+  for (int t = 0; t < unit_tokens; ++t) {
     const auto byte = std::to_integer<unsigned>(packed[t / per_byte]);
     codes[t] = static_cast<std::uint8_t>(byte >> (t % per_byte * bits) & mask);
   }
+}
+
+/// The same for any width.  codes: [16]; packed: [2 · bits], bytes
+inline void pack_codes(const std::uint8_t* codes, std::int32_t bits, std::byte* packed) {
+  bits == 1   ? pack_codes<1>(codes, packed)
+  : bits == 2 ? pack_codes<2>(codes, packed)
+  : bits == 4 ? pack_codes<4>(codes, packed)
+              : pack_codes<8>(codes, packed);
+}
+
+inline void unpack_codes(const std::byte* packed, std::int32_t bits, std::uint8_t* codes) {
+  bits == 1   ? unpack_codes<1>(packed, codes)
+  : bits == 2 ? unpack_codes<2>(packed, codes)
+  : bits == 4 ? unpack_codes<4>(packed, codes)
+              : unpack_codes<8>(packed, codes);
 }
 
 }  // namespace cga

@@ -29,4 +29,19 @@ struct LatentView {
   }
 };
 
+/// The level of a code for unit variance: a component is reconstructed as its deviation times this.
+/// @param bits  1, 2, 4 or 8
+inline float latent_level(const LatentView& view, std::int32_t bits, std::int32_t code) {
+  switch (bits) {
+    case 1:
+      return view.codebook1[code];
+    case 2:
+      return view.codebook2[code];
+    case 4:
+      return view.codebook4[code];
+    default:
+      return (static_cast<float>(code) - 127.5f) * (11.0f / 255.0f);
+  }
+}
+
 }  // namespace cga

@@ -1,0 +1,139 @@
+// Both backends' latent codec against the Python one, on its sidecars and tokens
+// (tests/vectors/make_codec.py).
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "backend/backend.h"
+#include "cga/codec_plan.h"
+#include "cga/sidecar.h"
+#include "kernels/ops.h"
+#include "support/catch.h"
+#include "support/compare.h"
+
+namespace cga {
+namespace {
+
+template <class T>
+std::vector<T> values(const SafetensorsFile& file, const std::string& name) {
+  const Safetensor* tensor = file.find(name);
+  REQUIRE(tensor != nullptr);
+  std::vector<T> values(tensor->data.size() / sizeof(T));
+  std::memcpy(values.data(), tensor->data.data(), tensor->data.size());
+  return values;
+}
+
+/// One group at one rate on one backend.
+class Codec {
+ public:
+  Codec(const std::string& device, const LatentView& view, double rate)
+      : backend_(make_backend(device, 2)),
+        latent_(backend_->ops().prepare_latent(
+            view, plan_bits({view.variance, static_cast<std::size_t>(view.m)}, view.n, view.w, rate))) {}
+
+  const LatentLayout& layout() const { return latent_->layout; }
+
+  /// @param x  [at most 64, n]; the rest of the page is zeros
+  std::vector<std::byte> encode(std::vector<float> x) const {
+    x.resize(static_cast<std::size_t>(page_tokens * latent_->view.n));
+    std::vector<std::byte> page(static_cast<std::size_t>(layout().page_bytes()));
+    const std::int32_t id = 0;
+    backend_->ops().encode_pages({latent_.get(), x.data(), page.data(), {&id, 1}});
+    return page;
+  }
+
+  /// @return [64, n]
+  std::vector<float> decode(const std::vector<std::byte>& page) const {
+    std::vector<float> out(static_cast<std::size_t>(page_tokens * latent_->view.n));
+    const std::int32_t units[] = {0, 1, 2, 3};
+    const ChannelRange all{0, latent_->view.n};
+    backend_->ops().decode_units({latent_.get(), page.data(), units, {&all, 1}, out.data()});
+    return out;
+  }
+
+  /// Codes of a token, [m], 0 where there are no bits.
+  std::vector<int> codes(const std::vector<std::byte>& page, std::size_t token) const {
+    std::vector<int> all(static_cast<std::size_t>(latent_->view.m), 0);
+    const std::byte* unit =
+        page.data() + static_cast<std::int64_t>(token / unit_tokens) * layout().unit_bytes();
+    for (const auto& block : layout().blocks()) {
+      for (std::int64_t i = 0; i < block_components; ++i) {
+        std::uint8_t column[unit_tokens];
+        unpack_codes(unit + block.unit_offset + i * block.component_bytes(), block.bits, column);
+        all[static_cast<std::size_t>(block.first_component + i)] = column[token % unit_tokens];
+      }
+    }
+    return all;
+  }
+
+  /// The page that holds the given codes.  codes: [n_tokens, m]
+  std::vector<std::byte> pack(const std::vector<std::uint8_t>& codes) const {
+    const auto m = static_cast<std::size_t>(latent_->view.m);
+    std::vector<std::byte> page(static_cast<std::size_t>(layout().page_bytes()));
+    for (std::size_t u = 0; u < page_units; ++u) {
+      std::byte* unit = page.data() + static_cast<std::int64_t>(u) * layout().unit_bytes();
+      for (const auto& block : layout().blocks()) {
+        for (std::int64_t i = 0; i < block_components; ++i) {
+          std::uint8_t column[unit_tokens] = {};
+          for (std::size_t t = 0; t < unit_tokens; ++t) {
+            const std::size_t at =
+                (u * unit_tokens + t) * m + static_cast<std::size_t>(block.first_component + i);
+            if (at < codes.size()) column[t] = codes[at];
+          }
+          pack_codes(column, block.bits, unit + block.unit_offset + i * block.component_bytes());
+        }
+      }
+    }
+    return page;
+  }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<PreparedLatent> latent_;
+};
+
+TEST_CASE("codes and reconstructions agree with the Python codec's", "[codec]") {
+  for (const std::string device : {"scalar", "cpu"}) {
+    std::size_t n_codes = 0, n_different = 0;
+    for (const std::string name : {"three-layers", "qwen2-mixed"}) {
+      const std::string stem = std::string(CGA_VECTORS) + "/codec/" + name;
+      const Sidecar sidecar(stem + ".cga");
+      const SafetensorsFile vectors{MappedFile(stem + ".safetensors")};
+      for (std::size_t g = 0; g < sidecar.groups().size(); ++g) {
+        const LatentView& view = sidecar.groups()[g].transform;
+        for (const auto& [label, rate] :
+             {std::pair<std::string, double>{"r1", 1.0}, {"r15", 1.5}, {"r2", 2.0}}) {
+          INFO(device << ", " << name << ", group " << g << ", " << label);
+          const std::string group = "group." + std::to_string(g) + ".";
+          const auto x = values<float>(vectors, group + "x");
+          const auto expected_codes = values<std::uint8_t>(vectors, group + "codes_" + label);
+          const auto expected = values<float>(vectors, group + "decoded_" + label);
+          const Codec codec(device, view, rate);
+          const std::vector<std::byte> page = codec.encode(x);
+          const auto m = static_cast<std::size_t>(view.m), n = static_cast<std::size_t>(view.n);
+          for (std::size_t t = 0; t < x.size() / n; ++t) {
+            const std::vector<int> codes = codec.codes(page, t);
+            for (std::size_t i = 0; i < m; ++i) {
+              const int difference = std::abs(codes[i] - int{expected_codes[t * m + i]});
+              CHECK(difference <= 1);
+              n_different += difference != 0;
+              ++n_codes;
+            }
+          }
+          std::vector<float> decoded = codec.decode(codec.pack(expected_codes));
+          decoded.resize(x.size());
+          const auto result = test::compare(decoded, expected, n);
+          INFO(result);
+          CHECK(result.within(1e-5));
+        }
+      }
+    }
+    INFO(device << ": " << n_different << " of " << n_codes << " codes differ");
+    CHECK(n_codes > 10'000);
+    CHECK(static_cast<double>(n_different) <= 1e-3 * static_cast<double>(n_codes));
+  }
+}
+
+}  // namespace
+}  // namespace cga

@@ -1,0 +1,311 @@
+// The latent codec of the CPU backend against the scalar oracle, through Ops, on shapes chosen to be nasty;
+// and what the oracle cannot show: that threads, neighbours and the way a call is cut leave no trace in the
+// result.
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <memory>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "backend/backend.h"
+#include "base/half.h"
+#include "kernels/ops.h"
+#include "support/catch.h"
+#include "support/compare.h"
+
+using namespace cga;
+using cga::test::compare;
+
+namespace {
+
+struct Shape {
+  std::int64_t n, m, w;
+};
+
+/// A random transform whose components fall off as real ones do, and tokens drawn from it.
+class Transform {
+ public:
+  explicit Transform(Shape shape, double span = 6.0, std::uint32_t seed = 1) : random_(seed) {
+    const auto n = static_cast<std::size_t>(shape.n), m = static_cast<std::size_t>(shape.m),
+               w = static_cast<std::size_t>(shape.w);
+    for (std::size_t c = 0; c < n; ++c) {
+      mean_.push_back(draw(c % 7 == 0 ? 30.0f : 1.0f));
+      scale_.push_back(std::exp(draw(1.0f)));
+    }
+    for (std::size_t i = 0; i < m; ++i) {
+      const double fall = static_cast<double>(i) / static_cast<double>(m);
+      variance_.push_back(static_cast<float>(1e4 * std::exp(-span * fall)));
+    }
+    const float entry = 1.0f / std::sqrt(static_cast<float>(n));
+    for (std::size_t i = 0; i < w * n; ++i) wide_.push_back(f32_to_f16(draw(entry)));
+    for (std::size_t i = 0; i < (m - w) * n; ++i) {
+      codes_.push_back(static_cast<std::int8_t>(std::clamp(std::round(draw(40.0f)), -127.0f, 127.0f)));
+    }
+    for (std::size_t i = 0; i < (m - w) * n / 128; ++i) {
+      scales_.push_back(f32_to_f16(entry / 40.0f * (1.0f + 0.1f * draw(1.0f))));
+    }
+    view_ = {shape.n,      shape.m,       shape.w,        mean_.data(), scale_.data(), variance_.data(),
+             wide_.data(), codes_.data(), scales_.data(), codebook1_,   codebook2_,    codebook4_};
+  }
+
+  const LatentView& view() const { return view_; }
+
+  /// Rows as a model gives them: a combination of all components, and a few far off.
+  std::vector<float> tokens(std::size_t n_tokens) {
+    const auto n = static_cast<std::size_t>(view_.n), m = static_cast<std::size_t>(view_.m);
+    std::vector<float> x(n_tokens * n);
+    std::vector<float> z(n);
+    for (std::size_t t = 0; t < n_tokens; ++t) {
+      std::fill(z.begin(), z.end(), 0.0f);
+      for (std::size_t i = 0; i < m; ++i) {
+        const float y = draw(std::sqrt(variance_[i])) * (t % 17 == 3 ? 8.0f : 1.0f);
+        for (std::size_t c = 0; c < n; ++c) z[c] += y * basis(i, c);
+      }
+      for (std::size_t c = 0; c < n; ++c) x[t * n + c] = mean_[c] + z[c] / scale_[c];
+    }
+    return x;
+  }
+
+ private:
+  float draw(float deviation) { return std::normal_distribution<float>(0.0f, deviation)(random_); }
+  float basis(std::size_t i, std::size_t c) const {
+    const auto n = static_cast<std::size_t>(view_.n), w = static_cast<std::size_t>(view_.w);
+    if (i < w) return f16_to_f32(wide_[i * n + c]);
+    return f16_to_f32(scales_[((i - w) * n + c) / 128]) * static_cast<float>(codes_[(i - w) * n + c]);
+  }
+
+  std::mt19937 random_;
+  std::vector<float> mean_, scale_, variance_;
+  std::vector<std::uint16_t> wide_, scales_;
+  std::vector<std::int8_t> codes_;
+  const float codebook1_[2] = {-0.8f, 0.8f}, codebook2_[4] = {-1.5f, -0.45f, 0.46f, 1.5f},
+              codebook4_[16] = {-2.7f, -2.07f, -1.62f, -1.26f, -0.94f, -0.66f, -0.39f, -0.13f,
+                                0.13f, 0.39f,  0.66f,  0.94f,  1.26f,  1.62f,  2.07f,  2.7f};
+  LatentView view_;
+};
+
+/// Widths that use every kind of block: 8 (where allowed), 4, 2, 1 and 0, over and over.
+std::vector<std::uint8_t> mixed_bits(const LatentView& view) {
+  constexpr std::uint8_t cycle[] = {8, 4, 2, 1, 0};
+  std::vector<std::uint8_t> bits;
+  for (std::int64_t i = 0; i < view.m / 64; ++i) {
+    const std::uint8_t width = cycle[i % 5];
+    bits.push_back(width == 8 && 64 * i >= view.w ? 4 : width);
+  }
+  return bits;
+}
+
+/// A transform prepared on one backend.
+class Codec {
+ public:
+  Codec(const std::string& device, int n_threads, const LatentView& view, std::span<const std::uint8_t> bits)
+      : backend_(make_backend(device, n_threads)), latent_(backend_->ops().prepare_latent(view, bits)) {}
+
+  const LatentLayout& layout() const { return latent_->layout; }
+
+  std::vector<std::byte> encode(const std::vector<float>& x, const std::vector<std::int32_t>& pages) const {
+    const std::int32_t most = pages.empty() ? 0 : *std::max_element(pages.begin(), pages.end()) + 1;
+    std::vector<std::byte> coded(static_cast<std::size_t>(most * layout().page_bytes()), std::byte{0x5a});
+    backend_->ops().encode_pages({latent_.get(), x.data(), coded.data(), pages});
+    return coded;
+  }
+
+  std::vector<float> decode(const std::vector<std::byte>& coded, const std::vector<std::int32_t>& units,
+                            const std::vector<ChannelRange>& channels) const {
+    std::int64_t n_rows = 0;
+    for (const ChannelRange& range : channels) n_rows += range.count;
+    std::vector<float> out(units.size() * static_cast<std::size_t>(unit_tokens * n_rows), 77.0f);
+    backend_->ops().decode_units({latent_.get(), coded.data(), units, channels, out.data()});
+    return out;
+  }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<PreparedLatent> latent_;
+};
+
+std::vector<std::int32_t> first_ids(std::size_t n) {
+  std::vector<std::int32_t> ids(n);
+  std::iota(ids.begin(), ids.end(), 0);
+  return ids;
+}
+
+struct CodeDifference {
+  std::size_t n_codes = 0, n_different = 0;
+  int largest = 0;
+};
+
+CodeDifference difference(const LatentLayout& layout, const std::vector<std::byte>& a,
+                          const std::vector<std::byte>& b) {
+  CodeDifference result;
+  for (std::int64_t unit = 0; unit < static_cast<std::int64_t>(a.size()); unit += layout.unit_bytes()) {
+    for (const auto& block : layout.blocks()) {
+      for (std::int64_t i = 0; i < block_components; ++i) {
+        const std::int64_t at = unit + block.unit_offset + i * block.component_bytes();
+        std::uint8_t of_a[unit_tokens], of_b[unit_tokens];
+        unpack_codes(a.data() + at, block.bits, of_a);
+        unpack_codes(b.data() + at, block.bits, of_b);
+        for (int t = 0; t < unit_tokens; ++t) {
+          const int apart = std::abs(of_a[t] - of_b[t]);
+          result.largest = std::max(result.largest, apart);
+          result.n_different += apart != 0;
+          ++result.n_codes;
+        }
+      }
+    }
+  }
+  return result;
+}
+
+/// Rows without their channels' means, which would hide errors.
+std::vector<float> centred(std::vector<float> rows, const LatentView& view) {
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] -= view.mean[i % static_cast<std::size_t>(view.n)];
+  return rows;
+}
+
+constexpr Shape shapes[] = {{128, 64, 0},    {128, 128, 128}, {128, 128, 0},  {256, 192, 64},
+                            {384, 384, 128}, {512, 320, 320}, {640, 384, 64}, {896, 576, 128}};
+
+}  // namespace
+
+TEST_CASE("codes agree with the oracle's, but for borders", "[latent]") {
+  for (const Shape& shape : shapes) {
+    Transform transform(shape);
+    const std::vector<std::uint8_t> bits = mixed_bits(transform.view());
+    const std::vector<float> x = transform.tokens(64);
+    const Codec cpu("cpu", 2, transform.view(), bits), scalar("scalar", 1, transform.view(), bits);
+    const auto result = difference(cpu.layout(), cpu.encode(x, {0}), scalar.encode(x, {0}));
+    INFO("n " << shape.n << ", m " << shape.m << ", w " << shape.w << ": " << result.n_different << " of "
+              << result.n_codes << " codes differ");
+    CHECK(result.largest <= 1);
+    CHECK(static_cast<double>(result.n_different) <= 1e-3 * static_cast<double>(result.n_codes));
+  }
+}
+
+TEST_CASE("reconstructions agree with the oracle's", "[latent]") {
+  for (const Shape& shape : shapes) {
+    Transform transform(shape);
+    const LatentView& view = transform.view();
+    const std::vector<std::uint8_t> bits = mixed_bits(view);
+    const Codec cpu("cpu", 2, view, bits), scalar("scalar", 1, view, bits);
+    const std::vector<std::byte> coded = scalar.encode(transform.tokens(64), {0});
+    const auto actual = cpu.decode(coded, {3, 0, 1}, {{0, view.n}});
+    const auto expected = scalar.decode(coded, {3, 0, 1}, {{0, view.n}});
+    const auto result =
+        compare(centred(actual, view), centred(expected, view), static_cast<std::size_t>(view.n));
+    INFO("n " << shape.n << ", m " << shape.m << ", w " << shape.w << ": " << result);
+    CHECK(result.within(1e-5));
+  }
+}
+
+TEST_CASE("one wrong component among hundreds is noticed", "[latent]") {
+  Transform transform({384, 256, 64}, 2.0);
+  const LatentView& view = transform.view();
+  const std::vector<std::uint8_t> bits = mixed_bits(view);
+  const Codec cpu("cpu", 1, view, bits), scalar("scalar", 1, view, bits);
+  std::vector<std::byte> coded = scalar.encode(transform.tokens(64), {0});
+  const auto expected = scalar.decode(coded, {0}, {{0, view.n}});
+  coded[static_cast<std::size_t>(scalar.layout().blocks().back().unit_offset)] ^= std::byte{1};
+  const auto actual = cpu.decode(coded, {0}, {{0, view.n}});
+  CHECK_FALSE(
+      compare(centred(actual, view), centred(expected, view), static_cast<std::size_t>(view.n)).within(1e-5));
+}
+
+TEST_CASE("rates at which nothing or everything is kept", "[latent]") {
+  Transform transform({256, 256, 128});
+  const LatentView& view = transform.view();
+  const std::vector<float> x = transform.tokens(64);
+
+  const Codec nothing("cpu", 2, view, std::vector<std::uint8_t>(4, 0));
+  CHECK(nothing.layout().page_bytes() == 0);
+  const std::vector<std::byte> empty = nothing.encode(x, {0});
+  const auto means = nothing.decode(empty, {0}, {{0, 256}});
+  for (std::size_t i = 0; i < means.size(); ++i) CHECK(means[i] == view.mean[i % 256]);
+
+  const std::vector<std::uint8_t> all = {8, 8, 4, 4};
+  const Codec cpu("cpu", 2, view, all), scalar("scalar", 1, view, all);
+  const auto codes = difference(cpu.layout(), cpu.encode(x, {0}), scalar.encode(x, {0}));
+  CHECK(codes.largest <= 1);
+  CHECK(codes.n_different <= codes.n_codes / 1000);
+}
+
+TEST_CASE("values at and beyond the outermost levels get the outermost codes", "[latent]") {
+  Transform transform({128, 128, 128});
+  const std::vector<std::uint8_t> bits = {8, 1};
+  const Codec cpu("cpu", 1, transform.view(), bits), scalar("scalar", 1, transform.view(), bits);
+  std::vector<float> x = transform.tokens(64);
+  for (float& value : x) value *= 1e6f;
+  const auto codes = difference(cpu.layout(), cpu.encode(x, {0}), scalar.encode(x, {0}));
+  CHECK(codes.largest <= 1);
+  CHECK(codes.n_different <= codes.n_codes / 1000);
+}
+
+TEST_CASE("threads and neighbours leave no trace in codes", "[latent]") {
+  Transform transform({384, 320, 64});
+  const std::vector<std::uint8_t> bits = mixed_bits(transform.view());
+  const std::size_t row = 384 * 64;
+  const std::vector<float> x = transform.tokens(6 * 64);
+  const std::vector<std::int32_t> pages = {4, 0, 7, 2, 1, 5};
+  const Codec one("cpu", 1, transform.view(), bits);
+  const std::vector<std::byte> together = one.encode(x, pages);
+  for (const int n_threads : {2, 3, 9}) {
+    CHECK(Codec("cpu", n_threads, transform.view(), bits).encode(x, pages) == together);
+  }
+  const auto page_bytes = static_cast<std::size_t>(one.layout().page_bytes());
+  for (std::size_t p = 0; p < pages.size(); ++p) {
+    const auto from = x.begin() + static_cast<std::ptrdiff_t>(p * row);
+    const std::vector<std::byte> alone =
+        one.encode(std::vector<float>(from, from + static_cast<std::ptrdiff_t>(row)), {0});
+    const auto at =
+        together.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(pages[p]) * page_bytes);
+    CHECK(std::equal(alone.begin(), alone.end(), at));
+  }
+  // Pages that were not asked for are left alone.
+  for (const std::size_t untouched : {std::size_t{3}, std::size_t{6}}) {
+    const auto at = together.begin() + static_cast<std::ptrdiff_t>(untouched * page_bytes);
+    CHECK(std::all_of(at, at + static_cast<std::ptrdiff_t>(page_bytes),
+                      [](std::byte byte) { return byte == std::byte{0x5a}; }));
+  }
+}
+
+TEST_CASE("threads, neighbours and the choice of channels leave no trace in reconstructions", "[latent]") {
+  Transform transform({512, 384, 128});
+  const LatentView& view = transform.view();
+  const std::vector<std::uint8_t> bits = mixed_bits(view);
+  const Codec one("cpu", 1, view, bits);
+  const std::vector<std::byte> coded = one.encode(transform.tokens(5 * 64), first_ids(5));
+  const std::vector<std::int32_t> units = {19, 3, 4, 5, 0, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 1};
+  const std::vector<float> all = one.decode(coded, units, {{0, 512}});
+  const std::vector<ChannelRange> ranges = {{300, 7}, {0, 1}, {120, 17}, {500, 12}, {128, 129}};
+  for (const int n_threads : {1, 2, 3, 16}) {
+    const Codec many("cpu", n_threads, view, bits);
+    CHECK(many.decode(coded, units, {{0, 512}}) == all);
+    const std::vector<float> some = many.decode(coded, units, ranges);
+    std::size_t at = 0;
+    bool same = true;
+    for (std::size_t token = 0; token < units.size() * unit_tokens; ++token) {
+      for (const ChannelRange& range : ranges) {
+        for (std::int64_t c = range.first; c < range.first + range.count; ++c) {
+          same &= some[at++] == all[token * 512 + static_cast<std::size_t>(c)];
+        }
+      }
+    }
+    CHECK(same);
+  }
+  for (std::size_t u = 0; u < units.size(); ++u) {
+    const auto alone = one.decode(coded, {units[u]}, {{0, 512}});
+    CHECK(std::equal(alone.begin(), alone.end(), all.begin() + static_cast<std::ptrdiff_t>(u * 16 * 512)));
+  }
+}
+
+TEST_CASE("no units, no pages and no channels are no work", "[latent]") {
+  Transform transform({128, 64, 0});
+  const std::vector<std::uint8_t> bits = {2};
+  const Codec cpu("cpu", 2, transform.view(), bits);
+  CHECK(cpu.encode({}, {}).empty());
+  const std::vector<std::byte> coded = cpu.encode(transform.tokens(64), {0});
+  CHECK(cpu.decode(coded, {}, {{0, 128}}).empty());
+  CHECK(cpu.decode(coded, {0}, {}).empty());
+}
