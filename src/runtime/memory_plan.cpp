@@ -3,7 +3,8 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <fstream>
+#include <cinttypes>
+#include <cstdio>
 #include <string>
 
 #include "backend/backend.h"
@@ -46,8 +47,12 @@ WeightSizes measure_weights(const ModelFile& file, const Family& family, const O
 std::int64_t memory_there() {
   std::int64_t there = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
   for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::FILE* file = std::fopen(path, "r");
+    if (file == nullptr) continue;
     std::int64_t limit = 0;
-    if (std::ifstream(path) >> limit && limit > 0) there = std::min(there, limit);  // "max" is no number
+    const bool has_limit = std::fscanf(file, "%" SCNd64, &limit) == 1;  // "max" is no number
+    std::fclose(file);
+    if (has_limit && limit > 0) there = std::min(there, limit);
   }
   return there;
 }
