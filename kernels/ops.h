@@ -140,8 +140,8 @@ class Ops {
 
   /// Several products with one input (q, k and v; gate and up).  x: [n_tokens, cols], f32.
   /// All weights have the same cols. The reference multiplies in f32 and adds in f64; others may quantise x
-  /// to int8 with a scale for each 32 columns: relative error (L2, a row) at most 1e-2, and 1e-5 for float
-  /// weights.
+  /// to int16 with a scale for each 32 columns, and keep the weights' scales in f16: relative error (L2, a
+  /// row) at most 1e-3, and 1e-5 for float weights.
   virtual void matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens) = 0;
 
   /// Angles for rope: cos and sin of positions[t] * inverse_frequency[i], times `magnitude`.

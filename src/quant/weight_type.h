@@ -9,7 +9,7 @@
 
 namespace cga {
 
-/// How a quantised block reads as small integers, for kernels that multiply them by int8 activations:
+/// How a quantised block reads as small integers, for kernels that multiply them by integer activations:
 /// w = scale * (q - zero) - min, with one scale and one min for every `group` consecutive values.
 struct IntegerForm {
   int bits = 0;          ///< q is in [0, 2^bits); 0: the type has no integer form (F32, F16, BF16)

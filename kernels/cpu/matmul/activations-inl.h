@@ -1,4 +1,4 @@
-// Activations to int8, one scale for each 32 columns. Plain loops over a block: the compiler vectorises them
+// Activations to int16, one scale for each 32 columns. Plain loops over a block: the compiler vectorises them
 // for each target, and every target rounds alike.
 // clang-format off
 #if defined(CGA_ACTIVATIONS_INL_H) == defined(HWY_TARGET_TOGGLE)
@@ -29,7 +29,7 @@ inline std::uint32_t largest_magnitude(const float* x) {
   return largest;
 }
 
-/// x * inverse rounded to integers in ±127.
+/// x * inverse rounded to integers in ±32767.
 inline void round_block(const float* x, float inverse, std::int32_t* q) {
   // Adding 1.5 * 2^23 leaves the nearest integer (ties to even) in the low bits of the sum.
   constexpr float shift = 0x1.8p23f;
@@ -45,12 +45,14 @@ inline void quantise_block(const float* x, ActivationBlock& out) {
   out.scale = 0.0f;
   if (bits >= 0x7f800000u) {  // infinite or NaN: so is everything it takes part in
     out.scale = std::numeric_limits<float>::quiet_NaN();
-  } else if (largest >= 0x1p-120f) {  // below, 127 / largest would overflow
-    out.scale = largest / 127.0f;
-    round_block(x, 127.0f / largest, q);
+  } else if (largest >= 0x1p-110f) {  // below, 32767 / largest would overflow
+    out.scale = largest / 32767.0f;
+    round_block(x, 32767.0f / largest, q);
   }
   std::int32_t sum[2] = {};
-  for (int i = 0; i < block_cols; ++i) out.q[i] = static_cast<std::int8_t>(q[i]);
+  for (int i = 0; i < block_cols; ++i) {
+    out.q[(i & ~3) + activation_order[i & 3]] = static_cast<std::int16_t>(q[i]);
+  }
   for (int i = 0; i < block_cols / 2; ++i) {
     sum[0] += q[i];
     sum[1] += q[i + block_cols / 2];

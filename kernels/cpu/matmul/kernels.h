@@ -20,7 +20,7 @@ struct RowsProduct {
   const float* bias = nullptr;  // [n_rows] or null
   float* out = nullptr;         // [n_tokens, n_rows], rows of tokens out_stride apart
   std::int64_t out_stride = 0;
-  std::byte* unpacked = nullptr;  // [cols / 32] unpacked blocks, scratch
+  std::byte* unpacked = nullptr;  // [2, 64] unpacked blocks, scratch
 };
 using RowsKernel = void (*)(const RowsProduct& product);
 
@@ -30,7 +30,7 @@ RowsKernel panel_kernel(const PanelForm& form);
 RowsKernel float_kernel(FloatElement element);
 
 /// Quantises n (1 to 4) tokens of `cols` values into one tile.  x: [n, cols]; out: [cols / 32, n].
-/// A block with a value that is not finite gets a NaN scale; one below 2^-120 everywhere becomes zero.
+/// A block with a value that is not finite gets a NaN scale; one below 2^-110 everywhere becomes zero.
 void quantise_tile(const float* x, std::int64_t cols, int n, ActivationBlock* out);
 
 }  // namespace cga::cpu

@@ -10,7 +10,8 @@
 namespace cga::cpu {
 namespace {
 
-// A block of tokens is multiplied by many panels, so it should stay in a core's L2 while it is.
+// A block of tokens, or a stretch of its columns, is multiplied by many panels: it should stay in a core's
+// L2.
 constexpr std::int64_t token_block_bytes = std::int64_t{192} << 10;
 // Enough tasks that threads finish together, but none so small that taking it costs more than a few percent.
 constexpr std::int64_t tasks_per_thread = 6;
@@ -39,13 +40,17 @@ Plan plan_of(std::span<const MatmulTarget> targets, std::int64_t n_tokens, int n
     plan.total_units += n_units(target);
     unit_bytes = std::max(unit_bytes, weight_of(target).unit_bytes);
   }
-  const std::int64_t token_bytes = targets[0].weight->cols * 3 / 2;
-  plan.block_tokens = std::max<std::int64_t>(token_block_bytes / token_bytes / 16, 1) * 16;
+  const std::int64_t stretch_cols = std::min(targets[0].weight->cols, stretch_blocks * block_cols);
+  const std::int64_t token_bytes =
+      stretch_cols * static_cast<std::int64_t>(sizeof(ActivationBlock)) / block_cols;
+  plan.block_tokens =
+      std::clamp<std::int64_t>(token_block_bytes / token_bytes / 16 * 16, 16, max_block_tokens);
   plan.n_blocks = div_up(n_tokens, plan.block_tokens);
   plan.block_tokens = round_up<std::int64_t>(div_up(n_tokens, plan.n_blocks), tile_tokens);
   const std::int64_t even = div_up(plan.total_units * plan.n_blocks, n_threads * tasks_per_thread);
   const std::int64_t smallest = div_up(min_task_bytes, unit_bytes * std::min(n_tokens, plan.block_tokens));
-  plan.chunk_units = std::min(std::max(even, smallest), plan.total_units);
+  plan.chunk_units =
+      std::min(round_up<std::int64_t>(std::max(even, smallest), panels_at_once), plan.total_units);
   plan.n_chunks = div_up(plan.total_units, plan.chunk_units);
   return plan;
 }
@@ -82,7 +87,7 @@ void matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t 
             MatmulScratch& scratch) {
   if (targets.empty() || n_tokens == 0) return;
   const std::int64_t cols = targets[0].weight->cols, n_blocks = cols / block_cols;
-  const auto panel_bytes = static_cast<std::size_t>(n_blocks * unpacked_block_bytes(2));
+  constexpr std::size_t panel_bytes = panels_at_once * stretch_blocks * unpacked_block_bytes(2);
   const bool quantised = std::any_of(targets.begin(), targets.end(),
                                      [](const auto& target) { return weight_of(target).quantised; });
   if (quantised) {

@@ -16,8 +16,8 @@ namespace cga::cpu {
 
 /// Memory that matmul works in. Grows to what the largest call needs, and is then reused.
 struct MatmulScratch {
-  AlignedMemory activations;  // the input as int8: ActivationBlock[n_tokens, cols / 32], tiled
-  AlignedMemory panels;       // one unpacked panel a thread
+  AlignedMemory activations;  // the input as int16: ActivationBlock[n_tokens, cols / 32], tiled
+  AlignedMemory panels;       // two unpacked panels a thread
 };
 
 /// @throws Error (memory) naming the weight and the bytes its packed form takes

@@ -1,7 +1,7 @@
 // How a quantised matrix lies in memory while it is multiplied, and how its input does.
 //
 // A panel is 8 rows; it is cut into blocks of 32 columns. A vector of 32 bytes holds 4 consecutive columns of
-// all 8 rows, row by row, so a multiplication by 4 broadcast activations leaves each row's partial sum in its
+// all 8 rows, row by row, so multiplications by 4 broadcast activations leave each row's partial sum in its
 // own 32-bit lane and nothing is ever summed across lanes. A block has 8 such vectors of codes, g = 0 … 7:
 //
 //   low planes   4 × 32 bytes  vector i: the low 4 bits of g = i in the low nibbles, of g = i + 4 in the high
@@ -38,22 +38,33 @@ struct PanelForm {
   constexpr int block_bytes() const { return code_bytes() + scale_bytes() * (has_min ? 2 : 1); }
 };
 
-/// 32 consecutive values of one token's input: x ≈ scale * q.
+/// 32 consecutive values of one token's input: x ≈ scale * q, in 16 bits.
+/// Of every four columns the middle two change places: 0, 2, 1, 3. The even bytes of a vector of codes then
+/// meet one pair of q, the odd bytes the other, and codes become 16 bits with a mask and a shift.
 struct ActivationBlock {
-  std::int8_t q[block_cols];  // in ±127
+  std::int16_t q[block_cols];  // in ±32767
   float scale;
   float sum;          // scale * Σ q: what a min or a zero multiplies
   float half_sum[2];  // the same for each 16 values
 };
-static_assert(sizeof(ActivationBlock) == 48);
+static_assert(sizeof(ActivationBlock) == 80);
+
+/// Where column c of each four is in ActivationBlock::q.
+inline constexpr int activation_order[4] = {0, 2, 1, 3};
 
 // Activations are stored in tiles of up to 4 tokens: for each tile, for each block of columns, its tokens.
 // Token t's tile starts at block t * n_blocks, for t a multiple of 4.
 
-/// What unpacking a panel's block leaves, for products with many tokens: 8 vectors of codes, then
-/// [n_groups][8] scales and [n_groups][8] corrections, f32.
+// With many tokens two panels at a time are unpacked, a stretch of columns after another, and multiplied by
+// a block of tokens while they are in cache.
+inline constexpr int panels_at_once = 2;
+inline constexpr std::int64_t stretch_blocks = 64;  // 2048 columns
+inline constexpr std::int64_t max_block_tokens = 256;
+
+/// What unpacking a panel's block leaves: 8 pairs of vectors of 16-bit codes (even columns, odd columns),
+/// then [n_groups][8] scales and [n_groups][8] corrections, f32.
 constexpr int unpacked_block_bytes(int n_groups) {
-  return 256 + 64 * n_groups;
+  return 512 + 64 * n_groups;
 }
 
 }  // namespace cga::cpu

@@ -23,6 +23,7 @@ template <class FormT>
 class PackedBlocks {
  public:
   using Form = FormT;
+  PackedBlocks() = default;
   PackedBlocks(const std::byte* panel, bool wide)
       : at_(reinterpret_cast<const std::uint8_t*>(panel)), wide_(wide) {}
 
@@ -68,21 +69,40 @@ class PackedBlocks {
     return f16_to_f32(half);
   }
 
-  const std::uint8_t* at_;
-  bool wide_;
+  const std::uint8_t* at_ = nullptr;
+  bool wide_ = false;
 };
 
-/// Unpacking ahead of time would only trade arithmetic for memory here: blocks are read as they are packed.
+/// The same from memory that unpack() filled.
+template <class FormT>
+class UnpackedBlocks {
+ public:
+  using Form = FormT;
+  UnpackedBlocks() = default;
+  explicit UnpackedBlocks(const PlainBlock* blocks) : at_(blocks) {}
+
+  void next() { ++at_; }
+  void read(PlainBlock& out) const { out = *at_; }
+
+ private:
+  const PlainBlock* at_ = nullptr;
+};
+static_assert(sizeof(PlainBlock) <= unpacked_block_bytes(2));
+
+/// Unpacks n blocks into `out` and leaves `blocks` behind the last of them.
 template <class Form>
-PackedBlocks<Form> unpack(const PackedBlocks<Form>& blocks, std::int64_t, std::byte*) {
-  return blocks;
+UnpackedBlocks<Form> unpack(PackedBlocks<Form>& blocks, std::int64_t n, std::byte* out) {
+  auto* plain = reinterpret_cast<PlainBlock*>(out);
+  for (std::int64_t b = 0; b < n; ++b, blocks.next()) blocks.read(plain[b]);
+  return UnpackedBlocks<Form>(plain);
 }
 
+/// One panel times the T tokens of a tile.
 template <int T, class Blocks>
-void multiply_tile(Blocks w, std::int64_t n_blocks, const ActivationBlock* x, float (*out)[panel_rows]) {
+void multiply_panel(Blocks w, std::int64_t n_blocks, const ActivationBlock* x, float* sums,
+                    std::int64_t sums_stride) {
   using Form = typename Blocks::Form;
   constexpr int n_groups = Form::narrow.n_groups(), n_vectors = block_vectors / n_groups;
-  float sums[T][panel_rows] = {};
   PlainBlock block;
   for (std::int64_t b = 0; b < n_blocks; ++b, w.next(), x += T) {
     w.read(block);
@@ -90,19 +110,30 @@ void multiply_tile(Blocks w, std::int64_t n_blocks, const ActivationBlock* x, fl
       for (int t = 0; t < T; ++t) {
         std::int32_t products[panel_rows] = {};
         for (int g = group * n_vectors; g < (group + 1) * n_vectors; ++g) {
-          for (int r = 0; r < panel_rows; ++r) {
-            for (int c = 0; c < 4; ++c) products[r] += block.codes[g][r][c] * x[t].q[4 * g + c];
+          for (int c = 0; c < 4; ++c) {
+            const std::int32_t activation = x[t].q[4 * g + activation_order[c]];
+            for (int r = 0; r < panel_rows; ++r) products[r] += block.codes[g][r][c] * activation;
           }
         }
         const float sum = n_groups == 1 ? x[t].sum : x[t].half_sum[group];
+        float* out = sums + t * sums_stride;
         for (int r = 0; r < panel_rows; ++r) {
-          sums[t][r] += static_cast<float>(products[r]) * (block.scale[group][r] * x[t].scale);
-          sums[t][r] -= block.correction[group][r] * sum;
+          out[r] += static_cast<float>(products[r]) * (block.scale[group][r] * x[t].scale);
+          out[r] -= block.correction[group][r] * sum;
         }
       }
     }
   }
-  std::memcpy(out, sums, sizeof(sums));
+}
+
+/// P panels times the T tokens of a tile: adds n_blocks blocks to the sums.
+/// x: [n_blocks, T]; sums: [T, sums_stride], of which each token's first P * 8.
+template <int P, int T, class Blocks>
+void multiply_tile(const Blocks (&panels)[P], std::int64_t n_blocks, const ActivationBlock* x, float* sums,
+                   std::int64_t sums_stride) {
+  for (int p = 0; p < P; ++p) {
+    multiply_panel<T>(panels[p], n_blocks, x, sums + p * panel_rows, sums_stride);
+  }
 }
 
 }  // namespace cga::cpu::HWY_NAMESPACE
