@@ -64,7 +64,8 @@ def read(tokenizer: tokenizers.Tokenizer, paths: list[str]) -> list[Text]:
     texts = []
     for path in map(pathlib.Path, paths):
         ids = tokenizer.encode(read_text(path), add_special_tokens=False).ids
-        texts.append(Text(path.name, np.asarray(ids, np.int32)))
+        name = path.stem if path.suffix in (".xz", ".bz2") else path.name
+        texts.append(Text(name, np.asarray(ids, np.int32)))
     return texts
 
 
