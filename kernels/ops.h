@@ -68,20 +68,21 @@ struct AttendParams {
 /// qwen2 and most others rotate (i, i + head_dim/2).
 enum class RopePairs : std::uint8_t { interleaved, halves };
 
-/// A layer group's transform at one allocation of bits, ready to code with. Made by Ops::prepare_latent, used
-/// only with the Ops that made it; points into the view's memory, which must outlive it.
+/// A layer group's transform in the arrangement its backend multiplies fastest, for any allocation of bits.
+/// Made by Ops::prepare_latent, used only with the Ops that made it.
 class PreparedLatent {
  public:
   virtual ~PreparedLatent() = default;
-  LatentView view;
-  LatentLayout layout;
-  std::int64_t bytes = 0;  // taken besides the view's
+  std::int64_t n = 0, m = 0;     // channels, components
+  std::int64_t bytes = 0;        // it takes besides the view's memory
+  bool references_file = false;  // true: points into the LatentView's memory, which must stay mapped
 };
 
 struct EncodeParams {
   const PreparedLatent* latent = nullptr;  // [n, m]
+  const LatentLayout* layout = nullptr;    // [m / 64] widths
   const float* x = nullptr;                // [pages.size(), 64, n], f32, keys in their page's frame
-  std::byte* coded = nullptr;              // [any, layout.page_bytes()], bytes: a pool of coded pages
+  std::byte* coded = nullptr;              // [any, layout->page_bytes()], bytes: a pool of coded pages
   std::span<const std::int32_t> pages;     // where each page of x goes in it
 };
 
@@ -91,7 +92,8 @@ struct ChannelRange {
 
 struct DecodeParams {
   const PreparedLatent* latent = nullptr;  // [n, m]
-  const std::byte* coded = nullptr;        // [any, 4, layout.unit_bytes()], bytes: a pool of coded pages
+  const LatentLayout* layout = nullptr;    // [m / 64] widths
+  const std::byte* coded = nullptr;        // [any, 4, layout->unit_bytes()], bytes: a pool of coded pages
   std::span<const std::int32_t> units;     // 4 * (page in the pool) + (unit in page)
   std::span<const ChannelRange> channels;  // which of the n to reconstruct, in the order of out
   float* out = nullptr;                    // [units.size(), 16, all counts], f32
@@ -161,9 +163,8 @@ class Ops {
   /// Tolerance against the reference on the same pages: 2e-5 relative (L2, a head).
   virtual void attend(const AttendParams& params) = 0;
 
-  /// Prepares a transform for coding at the given widths.  bits: [m / 64], 0, 1, 2, 4 or 8 (docs/sidecar.md).
-  virtual std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view,
-                                                         std::span<const std::uint8_t> bits) = 0;
+  /// Arranges a transform for coding (docs/sidecar.md).
+  virtual std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view) = 0;
 
   /// Codes whole pages of tokens. A token's codes depend on nothing but its row and the transform. Against
   /// the reference: at least 99.9 % of codes equal, the rest one step apart.

@@ -45,9 +45,8 @@ void CpuOps::attend(const AttendParams& params) {
   cpu::attend(params, pool_, attention_scratch_);
 }
 
-std::unique_ptr<PreparedLatent> CpuOps::prepare_latent(const LatentView& view,
-                                                       std::span<const std::uint8_t> bits) {
-  return cpu::prepare_latent(view, bits);
+std::unique_ptr<PreparedLatent> CpuOps::prepare_latent(const LatentView& view) {
+  return cpu::prepare_latent(view, pool_);
 }
 
 void CpuOps::encode_pages(const EncodeParams& params) {

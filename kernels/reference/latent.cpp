@@ -11,10 +11,13 @@ namespace {
 
 class Latent final : public PreparedLatent {
  public:
-  Latent(const LatentView& from, std::span<const std::uint8_t> bits) {
-    view = from;
-    layout = LatentLayout(bits);
+  explicit Latent(const LatentView& from) : view(from) {
+    n = view.n;
+    m = view.m;
+    references_file = true;
   }
+
+  const LatentView view;
 
   /// Element of the stored, rounded basis: component i, channel c.
   double basis(std::int64_t i, std::int64_t c) const {
@@ -62,28 +65,29 @@ void add_block(const Latent& latent, const LatentLayout::Block& block, const std
 }
 
 /// x: [n], f32; codes: [m]
-void encode_token(const Latent& latent, const float* x, std::uint8_t* codes) {
+void encode_token(const Latent& latent, const LatentLayout& layout, const float* x, std::uint8_t* codes) {
   const LatentView& view = latent.view;
   std::vector<double> z(static_cast<std::size_t>(view.n));
   for (std::int64_t c = 0; c < view.n; ++c) {
     z[static_cast<std::size_t>(c)] = view.scale[c] * (x[c] - view.mean[c]);  // in f32
   }
   const auto wide = [&](const LatentLayout::Block& block) { return block.first_component < view.w; };
-  for (const auto& block : latent.layout.blocks()) {
+  for (const auto& block : layout.blocks()) {
     if (wide(block)) encode_block(latent, block, z, codes);
   }
-  for (const auto& block : latent.layout.blocks()) {
+  for (const auto& block : layout.blocks()) {
     if (wide(block)) add_block(latent, block, codes, -1.0, z);
   }
-  for (const auto& block : latent.layout.blocks()) {
+  for (const auto& block : layout.blocks()) {
     if (!wide(block)) encode_block(latent, block, z, codes);
   }
 }
 
 /// codes: [16, m]; unit: [layout.unit_bytes()]
-void pack_unit(const Latent& latent, const std::vector<std::uint8_t>& codes, std::byte* unit) {
+void pack_unit(const Latent& latent, const LatentLayout& layout, const std::vector<std::uint8_t>& codes,
+               std::byte* unit) {
   std::uint8_t column[unit_tokens];
-  for (const auto& block : latent.layout.blocks()) {
+  for (const auto& block : layout.blocks()) {
     for (std::int64_t i = 0; i < block_components; ++i) {
       for (std::int64_t t = 0; t < unit_tokens; ++t) {
         column[t] = codes[static_cast<std::size_t>(t * latent.view.m + block.first_component + i)];
@@ -93,9 +97,10 @@ void pack_unit(const Latent& latent, const std::vector<std::uint8_t>& codes, std
   }
 }
 
-void unpack_unit(const Latent& latent, const std::byte* unit, std::vector<std::uint8_t>& codes) {
+void unpack_unit(const Latent& latent, const LatentLayout& layout, const std::byte* unit,
+                 std::vector<std::uint8_t>& codes) {
   std::uint8_t column[unit_tokens];
-  for (const auto& block : latent.layout.blocks()) {
+  for (const auto& block : layout.blocks()) {
     for (std::int64_t i = 0; i < block_components; ++i) {
       unpack_codes(unit + block.unit_offset + i * block.component_bytes(), block.bits, column);
       for (std::int64_t t = 0; t < unit_tokens; ++t) {
@@ -107,22 +112,22 @@ void unpack_unit(const Latent& latent, const std::byte* unit, std::vector<std::u
 
 }  // namespace
 
-std::unique_ptr<PreparedLatent> ReferenceOps::prepare_latent(const LatentView& view,
-                                                             std::span<const std::uint8_t> bits) {
-  return std::make_unique<Latent>(view, bits);
+std::unique_ptr<PreparedLatent> ReferenceOps::prepare_latent(const LatentView& view) {
+  return std::make_unique<Latent>(view);
 }
 
 void ReferenceOps::encode_pages(const EncodeParams& params) {
   const Latent& latent = latent_of(params.latent);
   const LatentView& view = latent.view;
+  const LatentLayout& layout = *params.layout;
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(unit_tokens * view.m));
   const float* x = params.x;
   for (const std::int32_t page : params.pages) {
-    std::byte* unit = params.coded + page * latent.layout.page_bytes();
-    for (std::int32_t u = 0; u < page_units; ++u, unit += latent.layout.unit_bytes()) {
+    std::byte* unit = params.coded + page * layout.page_bytes();
+    for (std::int32_t u = 0; u < page_units; ++u, unit += layout.unit_bytes()) {
       for (std::int64_t t = 0; t < unit_tokens; ++t, x += view.n)
-        encode_token(latent, x, &codes[static_cast<std::size_t>(t * view.m)]);
-      pack_unit(latent, codes, unit);
+        encode_token(latent, layout, x, &codes[static_cast<std::size_t>(t * view.m)]);
+      pack_unit(latent, layout, codes, unit);
     }
   }
 }
@@ -130,14 +135,15 @@ void ReferenceOps::encode_pages(const EncodeParams& params) {
 void ReferenceOps::decode_units(const DecodeParams& params) {
   const Latent& latent = latent_of(params.latent);
   const LatentView& view = latent.view;
+  const LatentLayout& layout = *params.layout;
   std::vector<std::uint8_t> codes(static_cast<std::size_t>(unit_tokens * view.m));
   std::vector<double> z(static_cast<std::size_t>(view.n));
   float* out = params.out;
   for (const std::int32_t unit : params.units) {
-    unpack_unit(latent, params.coded + unit * latent.layout.unit_bytes(), codes);
+    unpack_unit(latent, layout, params.coded + unit * layout.unit_bytes(), codes);
     for (std::int64_t t = 0; t < unit_tokens; ++t) {
       z.assign(z.size(), 0.0);
-      for (const auto& block : latent.layout.blocks()) {
+      for (const auto& block : layout.blocks()) {
         add_block(latent, block, &codes[static_cast<std::size_t>(t * view.m)], 1.0, z);
       }
       for (const ChannelRange& range : params.channels) {

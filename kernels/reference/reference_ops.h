@@ -20,8 +20,7 @@ class ReferenceOps final : public Ops {
             std::int32_t head_dim) override;
   void append(const AppendParams& params) override;
   void attend(const AttendParams& params) override;
-  std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view,
-                                                 std::span<const std::uint8_t> bits) override;
+  std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view) override;
   void encode_pages(const EncodeParams& params) override;
   void decode_units(const DecodeParams& params) override;
   void gather_pages(const GatherPagesParams& params) override;

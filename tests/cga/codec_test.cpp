@@ -29,32 +29,32 @@ class Codec {
  public:
   Codec(const std::string& device, const LatentView& view, double rate)
       : backend_(make_backend(device, 2)),
-        latent_(backend_->ops().prepare_latent(
-            view, plan_bits({view.variance, static_cast<std::size_t>(view.m)}, view.n, view.w, rate))) {}
+        latent_(backend_->ops().prepare_latent(view)),
+        layout_(plan_layout(view, rate)) {}
 
-  const LatentLayout& layout() const { return latent_->layout; }
+  const LatentLayout& layout() const { return layout_; }
 
   /// @param x  [at most 64, n]; the rest of the page is zeros
   std::vector<std::byte> encode(std::vector<float> x) const {
-    x.resize(static_cast<std::size_t>(page_tokens * latent_->view.n));
+    x.resize(static_cast<std::size_t>(page_tokens * latent_->n));
     std::vector<std::byte> page(static_cast<std::size_t>(layout().page_bytes()));
     const std::int32_t id = 0;
-    backend_->ops().encode_pages({latent_.get(), x.data(), page.data(), {&id, 1}});
+    backend_->ops().encode_pages({latent_.get(), &layout_, x.data(), page.data(), {&id, 1}});
     return page;
   }
 
   /// @return [64, n]
   std::vector<float> decode(const std::vector<std::byte>& page) const {
-    std::vector<float> out(static_cast<std::size_t>(page_tokens * latent_->view.n));
+    std::vector<float> out(static_cast<std::size_t>(page_tokens * latent_->n));
     const std::int32_t units[] = {0, 1, 2, 3};
-    const ChannelRange all{0, latent_->view.n};
-    backend_->ops().decode_units({latent_.get(), page.data(), units, {&all, 1}, out.data()});
+    const ChannelRange all{0, latent_->n};
+    backend_->ops().decode_units({latent_.get(), &layout_, page.data(), units, {&all, 1}, out.data()});
     return out;
   }
 
   /// Codes of a token, [m], 0 where there are no bits.
   std::vector<int> codes(const std::vector<std::byte>& page, std::size_t token) const {
-    std::vector<int> all(static_cast<std::size_t>(latent_->view.m), 0);
+    std::vector<int> all(static_cast<std::size_t>(latent_->m), 0);
     const std::byte* unit =
         page.data() + static_cast<std::int64_t>(token / unit_tokens) * layout().unit_bytes();
     for (const auto& block : layout().blocks()) {
@@ -69,7 +69,7 @@ class Codec {
 
   /// The page that holds the given codes.  codes: [n_tokens, m]
   std::vector<std::byte> pack(const std::vector<std::uint8_t>& codes) const {
-    const auto m = static_cast<std::size_t>(latent_->view.m);
+    const auto m = static_cast<std::size_t>(latent_->m);
     std::vector<std::byte> page(static_cast<std::size_t>(layout().page_bytes()));
     for (std::size_t u = 0; u < page_units; ++u) {
       std::byte* unit = page.data() + static_cast<std::int64_t>(u) * layout().unit_bytes();
@@ -91,6 +91,7 @@ class Codec {
  private:
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<PreparedLatent> latent_;
+  LatentLayout layout_;
 };
 
 TEST_CASE("codes and reconstructions agree with the Python codec's", "[codec]") {

@@ -101,14 +101,16 @@ std::vector<std::uint8_t> mixed_bits(const LatentView& view) {
 class Codec {
  public:
   Codec(const std::string& device, int n_threads, const LatentView& view, std::span<const std::uint8_t> bits)
-      : backend_(make_backend(device, n_threads)), latent_(backend_->ops().prepare_latent(view, bits)) {}
+      : backend_(make_backend(device, n_threads)),
+        latent_(backend_->ops().prepare_latent(view)),
+        layout_(bits) {}
 
-  const LatentLayout& layout() const { return latent_->layout; }
+  const LatentLayout& layout() const { return layout_; }
 
   std::vector<std::byte> encode(const std::vector<float>& x, const std::vector<std::int32_t>& pages) const {
     const std::int32_t most = pages.empty() ? 0 : *std::max_element(pages.begin(), pages.end()) + 1;
     std::vector<std::byte> coded(static_cast<std::size_t>(most * layout().page_bytes()), std::byte{0x5a});
-    backend_->ops().encode_pages({latent_.get(), x.data(), coded.data(), pages});
+    backend_->ops().encode_pages({latent_.get(), &layout_, x.data(), coded.data(), pages});
     return coded;
   }
 
@@ -117,13 +119,14 @@ class Codec {
     std::int64_t n_rows = 0;
     for (const ChannelRange& range : channels) n_rows += range.count;
     std::vector<float> out(units.size() * static_cast<std::size_t>(unit_tokens * n_rows), 77.0f);
-    backend_->ops().decode_units({latent_.get(), coded.data(), units, channels, out.data()});
+    backend_->ops().decode_units({latent_.get(), &layout_, coded.data(), units, channels, out.data()});
     return out;
   }
 
  private:
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<PreparedLatent> latent_;
+  LatentLayout layout_;
 };
 
 std::vector<std::int32_t> first_ids(std::size_t n) {

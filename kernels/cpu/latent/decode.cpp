@@ -9,9 +9,9 @@
 namespace cga::cpu {
 namespace {
 
-constexpr std::int64_t thread_floats = basis_floats + max_tiles * rebuild_channels * unit_tokens;
+constexpr std::int64_t thread_floats = expanded_floats + max_units * tile_channels * unit_tokens;
 
-/// Consecutive channels that one task reconstructs.
+/// Consecutive channels of one tile that one task reconstructs.
 struct Piece {
   std::int64_t first_channel = 0, count = 0;
   std::int64_t column = 0;  // of its first channel in out
@@ -27,13 +27,16 @@ std::int64_t total(std::span<const ChannelRange> ranges) {
 std::vector<Piece> cut(std::span<const ChannelRange> ranges, int n_threads) {
   constexpr std::int64_t least = 16;
   const std::int64_t even = round_up(div_up<std::int64_t>(total(ranges), 4 * n_threads), least);
-  const std::int64_t size = std::clamp(even, least, rebuild_channels);
+  const std::int64_t size = std::clamp(even, least, tile_channels);
   std::vector<Piece> pieces;
   std::int64_t column = 0;
   for (const ChannelRange& range : ranges) {
-    for (std::int64_t done = 0; done < range.count; done += size) {
-      const std::int64_t count = std::min(size, range.count - done);
-      pieces.push_back({range.first + done, count, column});
+    const std::int64_t end = range.first + range.count;
+    for (std::int64_t first = range.first; first < end;) {
+      const std::int64_t tile_end = round_up(first + 1, tile_channels);
+      const std::int64_t count = std::min({size, end - first, tile_end - first});
+      pieces.push_back({first, count, column});
+      first += count;
       column += count;
     }
   }
@@ -43,7 +46,7 @@ std::vector<Piece> cut(std::span<const ChannelRange> ranges, int n_threads) {
 /// x̂ = mean + ẑ / scale, token by token.  z: [count, 16]; out: rows of tokens `stride` apart
 void write_rows(const CpuLatent& latent, const Piece& piece, const float* z, float* out,
                 std::int64_t stride) {
-  const float* mean = latent.view.mean + piece.first_channel;
+  const float* mean = latent.mean.data() + piece.first_channel;
   const float* inverse_scale = latent.inverse_scale.data() + piece.first_channel;
   for (std::int64_t t = 0; t < unit_tokens; ++t, out += stride) {
     for (std::int64_t c = 0; c < piece.count; ++c) {
@@ -52,49 +55,56 @@ void write_rows(const CpuLatent& latent, const Piece& piece, const float* z, flo
   }
 }
 
+/// ŷ of some units.  y: [units.size(), 64 * blocks, 16]
+void read_units(const DecodeParams& params, std::span<const std::int32_t> units, ThreadPool& pool, float* y) {
+  const auto blocks = params.layout->blocks();
+  constexpr std::int64_t block_y = block_components * unit_tokens;
+  pool.parallel_for(static_cast<std::int64_t>(units.size()), [&](std::int64_t u, int) {
+    const std::byte* unit = params.coded + units[static_cast<std::size_t>(u)] * params.layout->unit_bytes();
+    float* to = y + u * static_cast<std::int64_t>(blocks.size()) * block_y;
+    for (const LatentLayout::Block& block : blocks) {
+      cpu_latent(params.latent).read_block(block, unit + block.unit_offset, 1.0f, to);
+      to += block_y;
+    }
+  });
+}
+
 }  // namespace
 
 void decode_units(const DecodeParams& params, ThreadPool& pool, LatentScratch& scratch) {
   const CpuLatent& latent = cpu_latent(params.latent);
-  const auto blocks = latent.layout.blocks();
-  const std::int64_t depth = static_cast<std::int64_t>(blocks.size()) * block_components;
+  const auto blocks = params.layout->blocks();
   const std::int64_t n_rows = total(params.channels);
-  const auto n_units = static_cast<std::int64_t>(params.units.size());
   const std::vector<Piece> pieces = cut(params.channels, pool.size());
-  scratch.components.reserve(static_cast<std::size_t>(std::min(n_units, max_tiles) * depth * unit_tokens) *
-                             sizeof(float));
+  const std::size_t most = std::min<std::size_t>(params.units.size(), max_units);
+  scratch.components.reserve(most * blocks.size() * block_components * unit_tokens * sizeof(float));
   scratch.threads.reserve(static_cast<std::size_t>(pool.size() * thread_floats) * sizeof(float));
-  auto* const components = reinterpret_cast<float*>(scratch.components.data());
+  auto* const y = reinterpret_cast<float*>(scratch.components.data());
 
-  for (std::int64_t first = 0; first < n_units; first += max_tiles) {
-    const std::int64_t n_tiles = std::min(max_tiles, n_units - first);
-    pool.parallel_for(n_tiles, [&](std::int64_t tile, int) {
-      const std::int64_t id = params.units[static_cast<std::size_t>(first + tile)];
-      const std::byte* unit = params.coded + id * latent.layout.unit_bytes();
-      float* y = components + tile * depth * unit_tokens;
-      for (const LatentLayout::Block& block : blocks) {
-        latent.read_block(block, unit + block.unit_offset, 1.0f, y);
-        y += block_components * unit_tokens;
-      }
-    });
+  for (std::size_t first = 0; first < params.units.size(); first += max_units) {
+    const auto units =
+        params.units.subspan(first, std::min<std::size_t>(max_units, params.units.size() - first));
+    const auto n_units = static_cast<std::int64_t>(units.size());
+    float* const rows = params.out + static_cast<std::int64_t>(first) * unit_tokens * n_rows;
+    read_units(params, units, pool, y);
     pool.parallel_for(static_cast<std::int64_t>(pieces.size()), [&](std::int64_t task, int thread) {
       const Piece& piece = pieces[static_cast<std::size_t>(task)];
-      float* basis = reinterpret_cast<float*>(scratch.threads.data()) + thread * thread_floats;
-      float* z = basis + basis_floats;
-      const std::int64_t tile_z = piece.count * unit_tokens;
-      std::fill_n(z, n_tiles * tile_z, 0.0f);
-      reconstruct({.view = &latent.view,
+      float* expanded = reinterpret_cast<float*>(scratch.threads.data()) + thread * thread_floats;
+      float* z = expanded + expanded_floats;
+      const std::int64_t unit_z = piece.count * unit_tokens;
+      std::fill_n(z, n_units * unit_z, 0.0f);
+      reconstruct({.basis = latent.basis,
                    .blocks = blocks,
                    .first_channel = piece.first_channel,
                    .n_channels = piece.count,
-                   .n_tiles = n_tiles,
-                   .y = components,
+                   .n_units = n_units,
+                   .y = y,
                    .z = z,
-                   .z_stride = tile_z,
-                   .basis = basis});
-      for (std::int64_t tile = 0; tile < n_tiles; ++tile) {
-        float* out = params.out + (first + tile) * unit_tokens * n_rows + piece.column;
-        write_rows(latent, piece, z + tile * tile_z, out, n_rows);
+                   .z_stride = unit_z,
+                   .expanded = expanded});
+      for (std::int64_t unit = 0; unit < n_units; ++unit) {
+        write_rows(latent, piece, z + unit * unit_z, rows + unit * unit_tokens * n_rows + piece.column,
+                   n_rows);
       }
     });
   }

@@ -12,10 +12,19 @@
 namespace cga::cpu {
 namespace {
 
-constexpr std::int64_t slab_pages = max_tiles / page_units;
-constexpr std::int64_t thread_floats = basis_floats + max_tiles * block_components * unit_tokens;
+constexpr std::int64_t slab_pages = max_units / page_units;
+constexpr std::int64_t thread_floats = expanded_floats + max_units * block_components * unit_tokens;
 
-/// What stays the same while a slab is coded. Tile u of it is unit u % 4 of page u / 4.
+using Blocks = std::span<const LatentLayout::Block>;
+
+/// Blocks of components whose basis is stored in 16 bits: they come first, and are coded first.
+std::size_t n_wide_blocks(const CpuLatent& latent, Blocks blocks) {
+  std::size_t n = 0;
+  while (n < blocks.size() && latent.basis.is_wide(blocks[n].first_component / block_components)) ++n;
+  return n;
+}
+
+/// What stays the same while a slab is coded. Unit u of it is unit u % 4 of page u / 4.
 class Slab {
  public:
   Slab(const EncodeParams& params, std::size_t first_page, std::size_t n_pages, ThreadPool& pool,
@@ -23,107 +32,106 @@ class Slab {
       : latent_(cpu_latent(params.latent)),
         params_(params),
         first_page_(first_page),
-        n_tiles_(static_cast<std::int64_t>(n_pages) * page_units),
+        n_units_(static_cast<std::int64_t>(n_pages) * page_units),
         pool_(pool),
         z_(reinterpret_cast<float*>(scratch.channels.data())),
         y_(reinterpret_cast<float*>(scratch.components.data())),
         threads_(reinterpret_cast<float*>(scratch.threads.data())) {}
 
   void encode() {
-    tile_rows();
-    const auto wide = latent_.wide_blocks();
-    code(wide);
-    if (!wide.empty()) {
-      restore(wide);
-      subtract(wide);
+    const Blocks blocks = params_.layout->blocks();
+    const std::size_t n_wide = n_wide_blocks(latent_, blocks);
+    transpose_rows();
+    code(blocks.first(n_wide));
+    if (n_wide > 0) {
+      restore(blocks.first(n_wide));
+      subtract(blocks.first(n_wide));
     }
-    code(latent_.other_blocks());
+    code(blocks.subspan(n_wide));
   }
 
  private:
-  /// z = scale · (x - mean), in tiles.
-  void tile_rows() {
-    const LatentView& view = latent_.view;
-    constexpr std::int64_t part = basis_scale_channels;  // n is a multiple
-    const float* x = params_.x + static_cast<std::int64_t>(first_page_) * page_tokens * view.n;
-    const std::int64_t n_parts = view.n / part;
-    pool_.parallel_for(n_tiles_ * n_parts, [&](std::int64_t task, int) {
-      const std::int64_t tile = task / n_parts, first = task % n_parts * part;
-      const float* from = x + tile * unit_tokens * view.n;
-      float* to = z_ + tile * view.n * unit_tokens;
-      for (std::int64_t c = first; c < first + part; ++c) {
+  /// z = scale · (x - mean), tokens last.
+  void transpose_rows() {
+    const std::int64_t n = latent_.n, n_parts = n / tile_channels;
+    const float* x = params_.x + static_cast<std::int64_t>(first_page_) * page_tokens * n;
+    const float* mean = latent_.mean.data();
+    const float* scale = latent_.scale.data();
+    pool_.parallel_for(n_units_ * n_parts, [&](std::int64_t task, int) {
+      const std::int64_t unit = task / n_parts, first = task % n_parts * tile_channels;
+      const float* from = x + unit * unit_tokens * n;
+      float* to = z_ + unit * n * unit_tokens;
+      for (std::int64_t c = first; c < first + tile_channels; ++c) {
         for (std::int64_t t = 0; t < unit_tokens; ++t) {
-          to[c * unit_tokens + t] = view.scale[c] * (from[t * view.n + c] - view.mean[c]);
+          to[c * unit_tokens + t] = scale[c] * (from[t * n + c] - mean[c]);
         }
       }
     });
   }
 
   /// Projects and codes blocks of components.
-  void code(std::span<const LatentLayout::Block> blocks) {
-    // Fewer tiles a task where blocks alone would leave threads idle; expanding the basis again costs less.
+  void code(Blocks blocks) {
+    // Fewer units a task where blocks alone would leave threads idle; expanding the basis again costs less.
     const auto n_blocks = static_cast<std::int64_t>(blocks.size());
     const std::int64_t wanted = n_blocks >= 4 * pool_.size() ? 1 : div_up<std::int64_t>(pool_.size(), 2);
-    const std::int64_t n_parts = std::min(wanted, n_tiles_), part = div_up(n_tiles_, n_parts);
+    const std::int64_t part = div_up(n_units_, std::min(wanted, n_units_)), n_parts = div_up(n_units_, part);
     pool_.parallel_for(n_blocks * n_parts, [&](std::int64_t task, int thread) {
       const LatentLayout::Block& block = blocks[static_cast<std::size_t>(task / n_parts)];
       const std::int64_t first = task % n_parts * part;
-      float* basis = threads_ + thread * thread_floats;
-      const Projection work{.view = &latent_.view,
-                            .first_component = block.first_component,
-                            .n_tiles = std::min(part, n_tiles_ - first),
-                            .z = z_ + first * latent_.view.n * unit_tokens,
-                            .y = basis + basis_floats,
-                            .basis = basis};
-      if (work.n_tiles <= 0) return;
+      float* expanded = threads_ + thread * thread_floats;
+      const Projection work{.basis = latent_.basis,
+                            .block = block.first_component / block_components,
+                            .n_units = std::min(part, n_units_ - first),
+                            .z = z_ + first * latent_.n * unit_tokens,
+                            .y = expanded + expanded_floats,
+                            .expanded = expanded};
       project(work);
-      for (std::int64_t tile = 0; tile < work.n_tiles; ++tile) {
-        quantise_block(work.y + tile * block_components * unit_tokens,
+      for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
+        quantise_block(work.y + unit * block_components * unit_tokens,
                        latent_.deviation.data() + block.first_component, block.bits,
-                       latent_.thresholds_of(block.bits), unit(first + tile) + block.unit_offset);
+                       latent_.thresholds_of(block.bits), coded(first + unit) + block.unit_offset);
       }
     });
   }
 
   /// y = -ŷ of the wide blocks, from the codes just written.
-  void restore(std::span<const LatentLayout::Block> wide) {
-    pool_.parallel_for(n_tiles_, [&](std::int64_t tile, int) {
-      float* y = y_ + tile * static_cast<std::int64_t>(wide.size()) * block_components * unit_tokens;
+  void restore(Blocks wide) {
+    pool_.parallel_for(n_units_, [&](std::int64_t unit, int) {
+      float* y = y_ + unit * static_cast<std::int64_t>(wide.size()) * block_components * unit_tokens;
       for (const LatentLayout::Block& block : wide) {
-        latent_.read_block(block, unit(tile) + block.unit_offset, -1.0f, y);
+        latent_.read_block(block, coded(unit) + block.unit_offset, -1.0f, y);
         y += block_components * unit_tokens;
       }
     });
   }
 
   /// z += Uᵀ y.
-  void subtract(std::span<const LatentLayout::Block> wide) {
-    const std::int64_t n = latent_.view.n;
-    pool_.parallel_for(n / rebuild_channels, [&](std::int64_t part, int thread) {
-      reconstruct({.view = &latent_.view,
+  void subtract(Blocks wide) {
+    pool_.parallel_for(latent_.n / tile_channels, [&](std::int64_t part, int thread) {
+      reconstruct({.basis = latent_.basis,
                    .blocks = wide,
-                   .first_channel = part * rebuild_channels,
-                   .n_channels = rebuild_channels,
-                   .n_tiles = n_tiles_,
+                   .first_channel = part * tile_channels,
+                   .n_channels = tile_channels,
+                   .n_units = n_units_,
                    .y = y_,
-                   .z = z_ + part * rebuild_channels * unit_tokens,
-                   .z_stride = n * unit_tokens,
-                   .basis = threads_ + thread * thread_floats});
+                   .z = z_ + part * tile_channels * unit_tokens,
+                   .z_stride = latent_.n * unit_tokens,
+                   .expanded = threads_ + thread * thread_floats});
     });
   }
 
-  std::byte* unit(std::int64_t tile) const {
-    const std::int64_t page = params_.pages[first_page_ + static_cast<std::size_t>(tile / page_units)];
-    return params_.coded + (page * page_units + tile % page_units) * latent_.layout.unit_bytes();
+  std::byte* coded(std::int64_t unit) const {
+    const std::int64_t page = params_.pages[first_page_ + static_cast<std::size_t>(unit / page_units)];
+    return params_.coded + (page * page_units + unit % page_units) * params_.layout->unit_bytes();
   }
 
   const CpuLatent& latent_;
   const EncodeParams& params_;
   std::size_t first_page_;
-  std::int64_t n_tiles_;
+  std::int64_t n_units_;
   ThreadPool& pool_;
-  float* z_;        // [n_tiles, n, 16]
-  float* y_;        // [n_tiles, 64 * wide blocks, 16]
+  float* z_;        // [n_units, n, 16]
+  float* y_;        // [n_units, 64 * wide blocks, 16]
   float* threads_;  // [threads, thread_floats]
 };
 
@@ -132,10 +140,11 @@ class Slab {
 void encode_pages(const EncodeParams& params, ThreadPool& pool, LatentScratch& scratch) {
   const CpuLatent& latent = cpu_latent(params.latent);
   const std::size_t n_pages = params.pages.size();
-  const std::size_t n_tiles = std::min<std::size_t>(n_pages * page_units, max_tiles);
+  const std::size_t n_units = std::min<std::size_t>(n_pages * page_units, max_units);
   const std::size_t row = unit_tokens * sizeof(float);
-  scratch.channels.reserve(n_tiles * static_cast<std::size_t>(latent.view.n) * row);
-  scratch.components.reserve(n_tiles * latent.wide_blocks().size() * block_components * row);
+  scratch.channels.reserve(n_units * static_cast<std::size_t>(latent.n) * row);
+  scratch.components.reserve(n_units * n_wide_blocks(latent, params.layout->blocks()) * block_components *
+                             row);
   scratch.threads.reserve(static_cast<std::size_t>(pool.size() * thread_floats) * sizeof(float));
   for (std::size_t first = 0; first < n_pages; first += slab_pages) {
     Slab(params, first, std::min<std::size_t>(slab_pages, n_pages - first), pool, scratch).encode();

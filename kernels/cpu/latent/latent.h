@@ -4,7 +4,6 @@
 #pragma once
 
 #include <memory>
-#include <span>
 
 #include "base/thread_pool.h"
 #include "kernels/cpu/matmul/aligned_memory.h"
@@ -17,7 +16,7 @@ struct LatentScratch {
   AlignedMemory channels, components, threads;
 };
 
-std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view, std::span<const std::uint8_t> bits);
+std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view, ThreadPool& pool);
 void encode_pages(const EncodeParams& params, ThreadPool& pool, LatentScratch& scratch);
 void decode_units(const DecodeParams& params, ThreadPool& pool, LatentScratch& scratch);
 void gather_pages(const GatherPagesParams& params, ThreadPool& pool);

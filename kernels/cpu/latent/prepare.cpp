@@ -1,16 +1,18 @@
 // Ops::prepare_latent, and reconstructing components from their codes.
 #include <cmath>
+#include <cstring>
 
+#include "base/half.h"
 #include "kernels/cpu/latent/cpu_latent.h"
 #include "kernels/cpu/latent/latent.h"
 
 namespace cga::cpu {
 namespace {
 
-Thresholds thresholds_between(const float* levels, int n_levels) {
+Thresholds thresholds_between(const std::vector<float>& levels) {
   Thresholds thresholds;
-  thresholds.count = n_levels - 1;
-  for (int i = 0; i + 1 < n_levels; ++i) thresholds.at[i] = 0.5f * (levels[i] + levels[i + 1]);
+  thresholds.count = static_cast<int>(levels.size()) - 1;
+  for (std::size_t i = 0; i + 1 < levels.size(); ++i) thresholds.at[i] = 0.5f * (levels[i] + levels[i + 1]);
   return thresholds;
 }
 
@@ -28,23 +30,47 @@ void read_components(const std::byte* packed, const float* levels, const float* 
 
 }  // namespace
 
-CpuLatent::CpuLatent(const LatentView& from, std::span<const std::uint8_t> bits)
-    : deviation(static_cast<std::size_t>(from.m)),
-      inverse_scale(static_cast<std::size_t>(from.n)),
-      thresholds{thresholds_between(from.codebook1, 2), thresholds_between(from.codebook2, 4),
-                 thresholds_between(from.codebook4, 16)},
-      uniform_levels_(256) {
-  view = from;
-  layout = LatentLayout(bits);
+CpuLatent::CpuLatent(const LatentView& view, ThreadPool& pool)
+    : mean(view.mean, view.mean + view.n),
+      scale(view.scale, view.scale + view.n),
+      inverse_scale(scale.size()),
+      deviation(static_cast<std::size_t>(view.m)) {
+  n = view.n;
+  m = view.m;
+  for (std::size_t c = 0; c < scale.size(); ++c) inverse_scale[c] = 1.0f / scale[c];
   for (std::size_t i = 0; i < deviation.size(); ++i) deviation[i] = std::sqrt(view.variance[i]);
-  for (std::size_t c = 0; c < inverse_scale.size(); ++c) inverse_scale[c] = 1.0f / view.scale[c];
-  for (std::int32_t code = 0; code < 256; ++code) {
-    uniform_levels_[static_cast<std::size_t>(code)] = latent_level(view, 8, code);
+  for (std::size_t k = 0; k < 4; ++k) {
+    const std::int32_t width = 1 << k;
+    for (std::int32_t code = 0; code < 1 << width; ++code) {
+      levels_[k].push_back(latent_level(view, width, code));
+    }
+    if (k < 3) thresholds_[k] = thresholds_between(levels_[k]);
   }
-  for (const auto& block : layout.blocks()) n_wide_ += block.first_component < view.w;
-  bytes = static_cast<std::int64_t>((deviation.size() + inverse_scale.size() + uniform_levels_.size()) *
-                                        sizeof(float) +
-                                    layout.blocks().size_bytes());
+  basis.n_wide = view.w / block_components;
+  basis.n_parts = view.n / tile_channels;
+  const std::int64_t n_blocks = view.m / block_components;
+  memory_ = AlignedMemory(static_cast<std::size_t>(basis.offset(n_blocks, 0) + tile_slack));
+  basis.data = memory_.data();
+  pool.parallel_for(n_blocks, [&](std::int64_t block, int) { copy_block(view, block, memory_.data()); });
+  bytes = static_cast<std::int64_t>(memory_.size() + (3 * scale.size() + deviation.size()) * sizeof(float));
+}
+
+void CpuLatent::copy_block(const LatentView& view, std::int64_t block, std::byte* to) const {
+  for (std::int64_t part = 0; part < basis.n_parts; ++part) {
+    std::byte* tile = to + basis.offset(block, part);
+    const std::int64_t channel = part * tile_channels;
+    for (std::int64_t i = 0; i < block_components; ++i) {
+      const std::int64_t component = block * block_components + i, row = component - view.w;
+      if (basis.is_wide(block)) {
+        std::memcpy(tile + i * tile_channels * 2, view.basis_wide + component * view.n + channel,
+                    tile_channels * 2);
+        continue;
+      }
+      const float factor = f16_to_f32(view.basis_scale[row * basis.n_parts + part]);
+      std::memcpy(tile + i * 4, &factor, 4);
+      std::memcpy(tile + scale_bytes + i * tile_channels, view.basis + row * view.n + channel, tile_channels);
+    }
+  }
 }
 
 void CpuLatent::read_block(const LatentLayout::Block& block, const std::byte* packed, float sign,
@@ -52,18 +78,18 @@ void CpuLatent::read_block(const LatentLayout::Block& block, const std::byte* pa
   const float* deviations = deviation.data() + block.first_component;
   switch (block.bits) {
     case 1:
-      return read_components<1>(packed, view.codebook1, deviations, sign, y);
+      return read_components<1>(packed, levels_[0].data(), deviations, sign, y);
     case 2:
-      return read_components<2>(packed, view.codebook2, deviations, sign, y);
+      return read_components<2>(packed, levels_[1].data(), deviations, sign, y);
     case 4:
-      return read_components<4>(packed, view.codebook4, deviations, sign, y);
+      return read_components<4>(packed, levels_[2].data(), deviations, sign, y);
     default:
-      return read_components<8>(packed, uniform_levels_.data(), deviations, sign, y);
+      return read_components<8>(packed, levels_[3].data(), deviations, sign, y);
   }
 }
 
-std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view, std::span<const std::uint8_t> bits) {
-  return std::make_unique<CpuLatent>(view, bits);
+std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view, ThreadPool& pool) {
+  return std::make_unique<CpuLatent>(view, pool);
 }
 
 }  // namespace cga::cpu

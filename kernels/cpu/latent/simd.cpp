@@ -17,39 +17,40 @@ HWY_BEFORE_NAMESPACE();
 namespace cga::cpu::HWY_NAMESPACE {
 
 void project_block(const Projection& work) {
-  const std::int64_t n = work.view->n;
-  constexpr std::int64_t stride = project_channels + basis_padding;
-  constexpr std::int64_t tile_y = block_components * unit_tokens;
-  for (std::int64_t i = 0; i < work.n_tiles * tile_y; ++i) work.y[i] = 0.0f;
-  for (std::int64_t first = 0; first < n; first += project_channels) {
-    const std::int64_t depth = HWY_MIN(project_channels, n - first);
-    for (std::int64_t i = 0; i < block_components; ++i) {
-      expand_row(*work.view, work.first_component + i, first, depth, work.basis + i * stride);
+  constexpr std::int64_t stride = tiles_at_once * tile_channels + row_padding;
+  constexpr std::int64_t unit_y = block_components * unit_tokens;
+  const std::int64_t unit_z = work.basis.n_parts * tile_channels * unit_tokens;
+  for (std::int64_t i = 0; i < work.n_units * unit_y; ++i) work.y[i] = 0.0f;
+  for (std::int64_t part = 0; part < work.basis.n_parts; part += tiles_at_once) {
+    const std::int64_t n_parts = HWY_MIN(tiles_at_once, work.basis.n_parts - part);
+    for (std::int64_t i = 0; i < n_parts; ++i) {
+      expand_tile(work.basis, work.block, part + i, 0, tile_channels, work.expanded + i * tile_channels,
+                  stride);
     }
-    for (std::int64_t tile = 0; tile < work.n_tiles; ++tile) {
-      multiply({work.basis, stride, 1}, block_components, work.z + (tile * n + first) * unit_tokens, depth,
-               work.y + tile * tile_y);
+    const float* z = work.z + part * tile_channels * unit_tokens;
+    for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
+      multiply({work.expanded, stride, 1}, block_components, z + unit * unit_z, n_parts * tile_channels,
+               work.y + unit * unit_y);
     }
   }
 }
 
 void reconstruct_channels(const Reconstruction& work) {
-  constexpr std::int64_t stride = rebuild_channels + basis_padding;
-  constexpr std::size_t blocks_at_once = rebuild_components / block_components;
-  const auto tile_y = static_cast<std::int64_t>(work.blocks.size()) * block_components * unit_tokens;
-  for (std::size_t first = 0; first < work.blocks.size(); first += blocks_at_once) {
-    const auto blocks = work.blocks.subspan(first, HWY_MIN(blocks_at_once, work.blocks.size() - first));
-    float* row = work.basis;
-    for (const LatentLayout::Block& block : blocks) {
-      for (std::int64_t i = 0; i < block_components; ++i, row += stride) {
-        expand_row(*work.view, block.first_component + i, work.first_channel, work.n_channels, row);
-      }
+  constexpr std::int64_t stride = tile_channels + row_padding;
+  constexpr std::int64_t block_y = block_components * unit_tokens;
+  const auto n_blocks = static_cast<std::int64_t>(work.blocks.size());
+  const std::int64_t part = work.first_channel / tile_channels, column = work.first_channel % tile_channels;
+  for (std::int64_t first = 0; first < n_blocks; first += tiles_at_once) {
+    const std::int64_t n = HWY_MIN(tiles_at_once, n_blocks - first);
+    for (std::int64_t i = 0; i < n; ++i) {
+      const std::int64_t block =
+          work.blocks[static_cast<std::size_t>(first + i)].first_component / block_components;
+      expand_tile(work.basis, block, part, column, work.n_channels,
+                  work.expanded + i * block_components * stride, stride);
     }
-    const auto depth = static_cast<std::int64_t>(blocks.size()) * block_components;
-    const float* y = work.y + static_cast<std::int64_t>(first) * block_components * unit_tokens;
-    for (std::int64_t tile = 0; tile < work.n_tiles; ++tile) {
-      multiply({work.basis, 1, stride}, work.n_channels, y + tile * tile_y, depth,
-               work.z + tile * work.z_stride);
+    for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
+      multiply({work.expanded, 1, stride}, work.n_channels, work.y + (unit * n_blocks + first) * block_y,
+               n * block_components, work.z + unit * work.z_stride);
     }
   }
 }
