@@ -20,16 +20,16 @@ contains "$OUT" "cga:" && fail "messages belong on standard error"
 
 # The conversation is remembered until it is cleared.
 cga chat -m "$MODEL" --temp 0 -n 20 -c 512 <<'END'
-My name is Ophelia.
-What is my name?
+The secret word is banana.
+What is the secret word?
 /clear
 /system You are a pirate.
 /system
-What is my name?
+What is the secret word?
 END
 [ "$CODE" = 0 ] || fail "the end of the input ends the chat"
-[ "$(grep -c Ophelia <<<"$OUT")" -ge 1 ] || fail "the name is remembered"
-contains "$(tail -n 1 <<<"$OUT")" Ophelia && fail "/clear forgets it"
+[ "$(grep -c banana <<<"$OUT")" = 2 ] || fail "the word is remembered"
+contains "$(tail -n 1 <<<"$OUT")" banana && fail "/clear forgets it"
 contains "$ERR" "system message: You are a pirate." || fail "/system replaces the system message"
 
 # A turn that does not fit is refused with the counts; with --drop-oldest the oldest are forgotten.
