@@ -31,11 +31,14 @@ HWY_BEFORE_NAMESPACE();
 namespace cga::bench::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-/// Ten independent chains of n multiply-adds. @return multiply-adds done
+/// Ten chains of n multiply-adds. They start differently: of equal ones a compiler makes one.
+/// @param out  [16]  @return multiply-adds done
 double multiply_add(std::int64_t n, float* out) {
   const hn::CappedTag<float, 16> f;
-  auto a = hn::Set(f, out[0]), b = a, c = a, d = a, e = a, g = a, h = a, i = a, j = a, k = a;
-  const auto x = hn::Set(f, out[1]), y = hn::Set(f, out[2]);
+  const auto x = hn::Set(f, out[10]), y = hn::Set(f, out[11]);
+  auto a = hn::Set(f, out[0]), b = hn::Set(f, out[1]), c = hn::Set(f, out[2]), d = hn::Set(f, out[3]);
+  auto e = hn::Set(f, out[4]), g = hn::Set(f, out[5]), h = hn::Set(f, out[6]), i = hn::Set(f, out[7]);
+  auto j = hn::Set(f, out[8]), k = hn::Set(f, out[9]);
   for (std::int64_t round = 0; round < n; ++round) {
     a = hn::MulAdd(a, x, y), b = hn::MulAdd(b, x, y), c = hn::MulAdd(c, x, y), d = hn::MulAdd(d, x, y);
     e = hn::MulAdd(e, x, y), g = hn::MulAdd(g, x, y), h = hn::MulAdd(h, x, y), i = hn::MulAdd(i, x, y);
@@ -70,7 +73,9 @@ constexpr Shape shapes[] = {{"SmolLM2-135M", 3, 10, 3, 64, 2304, 128, RopePairs:
 /// Multiply-adds a second of all threads together.
 double multiply_add_rate(int n_threads) {
   ThreadPool pool(n_threads);
-  std::vector<std::array<float, 16>> outs(static_cast<std::size_t>(n_threads), {1.0f, 0.5f, 0.25f});
+  std::array<float, 16> starts;
+  for (std::size_t i = 0; i < starts.size(); ++i) starts[i] = 1.0f / static_cast<float>(i + 2);
+  std::vector<std::array<float, 16>> outs(static_cast<std::size_t>(n_threads), starts);
   constexpr std::int64_t rounds = 200000;
   double done = 0;
   const Timing timing = time_runs([&] {
