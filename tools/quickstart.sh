@@ -21,5 +21,5 @@ say "building build/release/cga (the first time takes a few minutes)"
   cmake --build --preset release --target cga_cli
 } >&2 </dev/null
 model=$(tools/fetch-model smollm2)
-say "cga generate -m $model -p \"$question\""
-exec build/release/cga generate -m "$model" -p "$question" </dev/null
+say "cga generate -m $model -p \"$question\" --temp 0"
+exec build/release/cga generate -m "$model" -p "$question" --temp 0 </dev/null # greedy: draws lead small models astray

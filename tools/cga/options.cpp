@@ -89,7 +89,7 @@ CLI::Validator whole_number(std::int64_t low, std::int64_t high) {
 
 std::filesystem::path model_path(const EngineOptions& options, Context& context) {
   if (!options.model.empty()) return options.model;
-  const std::filesystem::path fallback = models_folder() / kDefaultModel;
+  std::filesystem::path fallback = models_folder() / kDefaultModel;
   std::error_code ignored;
   if (!std::filesystem::exists(fallback, ignored)) {
     throw Error(ErrorKind::usage, "-m/--model",
