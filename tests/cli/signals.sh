@@ -16,10 +16,11 @@ done
 
 # A chat that waits for input ends at once.
 mkfifo "$WORK/input"
-"$CGA" chat -m "$MODEL" -c 256 <"$WORK/input" >"$WORK/out" 2>"$WORK/err" &
+"$CGA" chat -m "$MODEL" -c 256 -n 2 <"$WORK/input" >"$WORK/out" 2>"$WORK/err" &
 exec 3>"$WORK/input"
 echo "Say yes." >&3
-for _ in $(seq 1 300); do grep -q . "$WORK/out" && break; sleep 0.1; done
+# Only when the answer's line has ended: before, SIGINT would stop the answer, not the chat.
+for _ in $(seq 1 300); do [ "$(wc -l <"$WORK/out")" -ge 1 ] && break; sleep 0.1; done
 sleep 1
 kill -INT $!
 wait $!
