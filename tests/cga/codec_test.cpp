@@ -108,8 +108,8 @@ TEST_CASE("codes and reconstructions agree with the Python codec's", "[codec]") 
           INFO(device << ", " << name << ", group " << g << ", " << label);
           const std::string group = "group." + std::to_string(g) + ".";
           const auto x = values<float>(vectors, group + "x");
-          const auto expected_codes = values<std::uint8_t>(vectors, group + "codes_" + label);
-          const auto expected = values<float>(vectors, group + "decoded_" + label);
+          const auto expected_codes = values<std::uint8_t>(vectors, (group + "codes_").append(label));
+          const auto expected = values<float>(vectors, (group + "decoded_").append(label));
           const Codec codec(device, view, rate);
           const std::vector<std::byte> page = codec.encode(x);
           const auto m = static_cast<std::size_t>(view.m), n = static_cast<std::size_t>(view.n);

@@ -66,8 +66,8 @@ HWY_INLINE void multiply_up_to(std::int64_t n, const Factor& a, const float* b, 
 }
 
 /// Any number of rows, in groups as even as can be.  c: [n_rows, 16]
-HWY_NOINLINE void multiply(const Factor& a, std::int64_t n_rows, const float* b, std::int64_t depth,
-                           float* c) {
+HWY_NOINLINE inline void multiply(const Factor& a, std::int64_t n_rows, const float* b, std::int64_t depth,
+                                  float* c) {
   const std::int64_t n_groups = (n_rows + max_rows - 1) / max_rows;
   for (std::int64_t group = 0; group < n_groups; ++group) {
     const std::int64_t begin = n_rows * group / n_groups, end = n_rows * (group + 1) / n_groups;
