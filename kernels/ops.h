@@ -122,6 +122,13 @@ struct ScatterUnitsParams {
   const float* x = nullptr;             // [units.size(), 16, n], f32
 };
 
+/// Whole pages of one layer from one place to another.
+struct CopyPagesParams {
+  LayerPages from, to;  // of one layout, in memory of one backend
+  std::span<const std::int32_t> from_ids;
+  std::span<const std::int32_t> to_ids;  // as many; no page is in both
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
@@ -180,6 +187,9 @@ class Ops {
   /// Writes decoded units into pages that attend reads: keys rotated forward, then rounded to the layout's
   /// element type as by append. Tolerance 1e-6 relative before rounding.
   virtual void scatter_units(const ScatterUnitsParams& params) = 0;
+
+  /// Copies pages as they are.
+  virtual void copy_pages(const CopyPagesParams& params) = 0;
 
   /// out = silu(gate) * up.  all: [n], f32; out may alias either. (Shazeer, arXiv:2002.05202)
   virtual void swiglu(float* out, const float* gate, const float* up, std::int64_t n) = 0;

@@ -1,6 +1,7 @@
 #include "kernels/cpu/cpu_ops.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "kernels/cpu/elementwise/elementwise.h"
 
@@ -63,6 +64,15 @@ void CpuOps::gather_pages(const GatherPagesParams& params) {
 
 void CpuOps::scatter_units(const ScatterUnitsParams& params) {
   cpu::scatter_units(params, pool_);
+}
+
+void CpuOps::copy_pages(const CopyPagesParams& params) {
+  const std::int64_t bytes = params.from.layout.page_bytes();
+  pool_.parallel_for(static_cast<std::int64_t>(params.from_ids.size()), [&](std::int64_t task, int) {
+    const auto i = static_cast<std::size_t>(task);
+    std::memcpy(params.to.base + params.to_ids[i] * bytes, params.from.base + params.from_ids[i] * bytes,
+                static_cast<std::size_t>(bytes));
+  });
 }
 
 void CpuOps::swiglu(float* out, const float* gate, const float* up, std::int64_t n) {

@@ -30,6 +30,7 @@ class CpuOps final : public Ops {
   void decode_units(const DecodeParams& params) override;
   void gather_pages(const GatherPagesParams& params) override;
   void scatter_units(const ScatterUnitsParams& params) override;
+  void copy_pages(const CopyPagesParams& params) override;
   void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
   void add(float* x, const float* y, std::int64_t n) override;
   void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) override;

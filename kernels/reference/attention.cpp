@@ -1,6 +1,7 @@
 // Keys and values in pages, and causal softmax attention over them, two-pass and in f64.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 #include <vector>
 
 #include "kernels/reference/page.h"
@@ -45,6 +46,14 @@ void ReferenceOps::append(const AppendParams& params) {
         pages.write(1, h, sequence.position + t, params.v + at);
       }
     }
+  }
+}
+
+void ReferenceOps::copy_pages(const CopyPagesParams& params) {
+  const std::int64_t bytes = params.from.layout.page_bytes();
+  for (std::size_t i = 0; i < params.from_ids.size(); ++i) {
+    std::memcpy(params.to.base + params.to_ids[i] * bytes, params.from.base + params.from_ids[i] * bytes,
+                static_cast<std::size_t>(bytes));
   }
 }
 

@@ -16,26 +16,25 @@ void project(Ops& ops, const AttentionShape& shape, const AttentionWeights& weig
   ops.rope(scratch.k, batch.cos_sin, shape.rope_pairs, batch.n_tokens, shape.n_kv_heads, shape.head_dim);
 }
 
-void attend_dense(Ops& ops, const AttentionShape& shape, const LayerPages& pages, const AttentionBatch& batch,
-                  const AttentionBuffers& scratch) {
+void attend_dense(Ops& ops, const AttentionShape& shape, const LayerKv& kv, const AttentionBuffers& scratch) {
   ops.attend({.q = scratch.q,
               .out = scratch.mixed,
               .n_heads = shape.n_heads,
               .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim)),
-              .pages = pages,
-              .sequences = batch.sequences});
+              .pages = kv.pages,
+              .sequences = kv.sequences});
 }
 
 }  // namespace
 
 void run_attention(AttentionKind kind, Ops& ops, const AttentionShape& shape, const AttentionWeights& weights,
-                   const LayerPages& pages, const AttentionBatch& batch, const AttentionBuffers& scratch,
+                   const LayerKv& kv, const AttentionBatch& batch, const AttentionBuffers& scratch,
                    float* h) {
   project(ops, shape, weights, batch, scratch, h);
-  ops.append({.k = scratch.k, .v = scratch.v, .pages = pages, .sequences = batch.sequences});
+  ops.append({.k = scratch.k, .v = scratch.v, .pages = kv.pages, .sequences = kv.sequences});
   switch (kind) {
     case AttentionKind::dense:
-      attend_dense(ops, shape, pages, batch, scratch);
+      attend_dense(ops, shape, kv, scratch);
       break;
   }
   const MatmulTarget output{weights.output.get(), nullptr, h};

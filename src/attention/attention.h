@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <memory>
 
-#include "cache/kv_cache.h"
+#include "cache/kv_step.h"
 #include "cga/layer_plan.h"
 #include "kernels/ops.h"
 
@@ -36,16 +36,14 @@ struct AttentionBuffers {
   float* mixed = nullptr;  // [n_tokens, n_heads, head_dim]: attention's result before the output projection
 };
 
-/// What a batch looks like to attention: rows grouped by sequence, and their rotation angles.
+/// What a batch looks like to attention, whatever the layer.
 struct AttentionBatch {
   std::int64_t n_tokens = 0;
-  std::span<const SequenceRows> sequences;
   const float* cos_sin = nullptr;  // [n_tokens, 2, head_dim/2]
 };
 
 /// Runs the block as `kind` says.  h: [n_tokens, dim], the normed input; overwritten with the block's output.
 void run_attention(AttentionKind kind, Ops& ops, const AttentionShape& shape, const AttentionWeights& weights,
-                   const LayerPages& pages, const AttentionBatch& batch, const AttentionBuffers& scratch,
-                   float* h);
+                   const LayerKv& kv, const AttentionBatch& batch, const AttentionBuffers& scratch, float* h);
 
 }  // namespace cga

@@ -5,14 +5,7 @@
 namespace cga {
 
 KvCache::KvCache(Backend& backend, const KvLayout& layout, std::int32_t n_layers, std::int32_t n_pages)
-    : layout_(layout),
-      layer_bytes_(layout.page_bytes() * n_pages),
-      buffer_(backend.allocate(static_cast<std::size_t>(layer_bytes_ * n_layers), "KV cache")),
-      pool_(n_pages) {}
-
-LayerPages KvCache::layer(std::int32_t index) const {
-  return {buffer_->data() + layer_bytes_ * index, layout_};
-}
+    : memory_(backend, layout, n_layers, n_pages, 0, "KV cache"), pool_(n_pages) {}
 
 std::int32_t KvCache::pages_needed(const SequencePages& sequence, std::int32_t n_tokens) {
   return div_up(sequence.n_tokens_ + n_tokens, page_tokens) -

@@ -2,13 +2,11 @@
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <vector>
 
-#include "backend/backend.h"
+#include "cache/page_memory.h"
 #include "cache/page_pool.h"
-#include "kernels/ops.h"
 
 namespace cga {
 
@@ -29,8 +27,7 @@ class KvCache {
   /// Address space for all pages is taken here; memory only as tokens arrive. @throws Error (memory)
   KvCache(Backend& backend, const KvLayout& layout, std::int32_t n_layers, std::int32_t n_pages);
 
-  LayerPages layer(std::int32_t index) const;
-  const KvLayout& layout() const { return layout_; }
+  LayerPages layer(std::int32_t index) const { return memory_.layer(index); }
   std::int32_t n_free_pages() const { return pool_.n_free(); }
 
   /// Pages that must be free for the sequence to grow by n_tokens.
@@ -43,9 +40,7 @@ class KvCache {
   void truncate(SequencePages& sequence, std::int32_t n_tokens);
 
  private:
-  KvLayout layout_;
-  std::int64_t layer_bytes_;
-  std::unique_ptr<Buffer> buffer_;  // [n_layers, n_pages, page_bytes]
+  PageMemory memory_;
   PagePool pool_;
 };
 

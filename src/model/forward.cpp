@@ -19,11 +19,11 @@ void mlp(Ops& ops, const LayerWeights& layer, std::int64_t n_tokens, Activations
 }
 
 /// Norm and head of the wanted rows only.
-void head(const Model& model, Ops& ops, const Batch& batch, Activations& a, float* logits) {
+void head(const Model& model, Ops& ops, const Batch& batch, const float* x, Activations& a, float* logits) {
   const auto n_rows = static_cast<std::int64_t>(batch.logit_rows.size());
   if (n_rows == 0) return;
   const Hparams& hparams = model.hparams;
-  ops.gather(a.h, a.x, batch.logit_rows, hparams.dim);
+  ops.gather(a.h, x, batch.logit_rows, hparams.dim);
   ops.rms_norm(a.h, a.h, model.weights.final_norm, hparams.rms_eps, n_rows, hparams.dim);
   const MatmulTarget target{model.weights.head.get(), nullptr, logits};
   ops.matmul({&target, 1}, a.h, n_rows);
@@ -31,30 +31,31 @@ void head(const Model& model, Ops& ops, const Batch& batch, Activations& a, floa
 
 }  // namespace
 
-void forward(const Model& model, Ops& ops, const KvCache& cache, const Batch& batch, LayerRange range,
-             Activations& a, float* logits) {
+void forward(const Model& model, Ops& ops, KvStep& kv, const Batch& batch, LayerRange range, Activations& a,
+             float* logits) {
   const auto& [hparams, weights, plan] = model;
   const std::int64_t n = batch.n_tokens();
   const std::int64_t dim = hparams.dim;
+  float* const x = batch.x != nullptr ? batch.x : a.x;
 
-  if (range.first == 0) ops.embed(a.x, weights.embedding, batch.ids);
+  if (range.first == 0) ops.embed(x, weights.embedding, batch.ids);
   ops.rope_angles(a.cos_sin, batch.positions, weights.inverse_frequency, 1.0f);
-  const AttentionBatch rows{n, batch.sequences, a.cos_sin};
+  const AttentionBatch rows{n, a.cos_sin};
 
   for (std::int32_t i = range.first; i < range.last; ++i) {
     const LayerWeights& layer = weights.layers[static_cast<std::size_t>(i)];
     const AttentionKind kind = plan.attention[static_cast<std::size_t>(i)];
 
-    ops.rms_norm(a.h, a.x, layer.attention_norm, hparams.rms_eps, n, dim);
-    run_attention(kind, ops, hparams.attention, layer.attention, cache.layer(i), rows, a.attention, a.h);
-    ops.add(a.x, a.h, n * dim);
+    ops.rms_norm(a.h, x, layer.attention_norm, hparams.rms_eps, n, dim);
+    run_attention(kind, ops, hparams.attention, layer.attention, kv.layer(i), rows, a.attention, a.h);
+    ops.add(x, a.h, n * dim);
 
-    ops.rms_norm(a.h, a.x, layer.mlp_norm, hparams.rms_eps, n, dim);
+    ops.rms_norm(a.h, x, layer.mlp_norm, hparams.rms_eps, n, dim);
     mlp(ops, layer, n, a);
-    ops.add(a.x, a.h, n * dim);
+    ops.add(x, a.h, n * dim);
   }
 
-  if (range.last == hparams.n_layers) head(model, ops, batch, a, logits);
+  if (range.last == hparams.n_layers) head(model, ops, batch, x, a, logits);
 }
 
 }  // namespace cga

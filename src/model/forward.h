@@ -7,7 +7,7 @@
 
 #include "attention/attention.h"
 #include "backend/backend.h"
-#include "cache/kv_cache.h"
+#include "cache/kv_step.h"
 #include "cga/layer_plan.h"
 #include "model/hparams.h"
 #include "model/weights.h"
@@ -16,17 +16,13 @@ namespace cga {
 
 /// Tokens of one or more sequences, rows grouped by sequence.
 struct Batch {
-  std::span<const std::int32_t> ids;        // [n_tokens]
-  std::span<const std::int32_t> positions;  // [n_tokens]
-  std::span<const SequenceRows> sequences;
+  std::span<const std::int32_t> ids;         // [n_tokens]
+  std::span<const std::int32_t> positions;   // [n_tokens]
   std::span<const std::int32_t> logit_rows;  // rows whose logits are wanted, ascending
+  float* x =
+      nullptr;  // [n_tokens, dim]: where the residual stream waits between ranges; null: in Activations
 
   std::int64_t n_tokens() const { return static_cast<std::int64_t>(ids.size()); }
-};
-
-/// Layers [first, last) of the model. A decode step runs all; prefill may run one layer group at a time.
-struct LayerRange {
-  std::int32_t first = 0, last = 0;
 };
 
 /// Device memory for the intermediates of up to max_tokens rows.
@@ -54,9 +50,10 @@ struct Model {
   LayerPlan plan;
 };
 
-/// Runs the batch through a range of layers and appends its keys and values to the cache. The first range
-/// starts from the embeddings, the last writes logits: [logit_rows, n_vocab], f32.
-void forward(const Model& model, Ops& ops, const KvCache& cache, const Batch& batch, LayerRange range,
-             Activations& a, float* logits);
+/// Runs the batch through a range of layers and appends its keys and values to what `kv` keeps. A decode step
+/// runs all layers, prefill may run one layer group at a time. The first range starts from the embeddings,
+/// the last writes logits: [logit_rows, n_vocab], f32.
+void forward(const Model& model, Ops& ops, KvStep& kv, const Batch& batch, LayerRange range, Activations& a,
+             float* logits);
 
 }  // namespace cga

@@ -177,7 +177,8 @@ std::int64_t Engine::Impl::run_builder(std::int64_t first_row) {
   if (builder.n_tokens() == 0) return 0;
   const Batch batch = builder.batch();
   float* out = logits ? logits->as<float>() + first_row * info.n_vocab : nullptr;
-  forward(model, backend->ops(), *cache, batch, {0, model.hparams.n_layers}, *activations, out);
+  DenseStep step(*cache, builder.sequences);
+  forward(model, backend->ops(), step, batch, {0, model.hparams.n_layers}, *activations, out);
   const auto n_rows = static_cast<std::int64_t>(batch.logit_rows.size());
   builder.clear();
   return n_rows;

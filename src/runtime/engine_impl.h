@@ -20,7 +20,7 @@ struct BatchBuilder {
   std::vector<SequenceRows> sequences;
 
   void clear();
-  Batch batch() const { return {ids, positions, sequences, logit_rows}; }
+  Batch batch() const { return {ids, positions, logit_rows}; }
   std::int64_t n_tokens() const { return static_cast<std::int64_t>(ids.size()); }
 };
 

@@ -38,9 +38,10 @@ class Rig {
         positions.push_back(position + i);
       }
     }
-    const Batch batch{ids, positions, sequences, rows};
+    const Batch batch{ids, positions, rows};
+    DenseStep step(cache_, sequences);
     for (const LayerRange range : ranges) {
-      forward(model_, backend_->ops(), cache_, batch, range, activations_, logits_->as<float>());
+      forward(model_, backend_->ops(), step, batch, range, activations_, logits_->as<float>());
     }
     const float* first = logits_->as<float>();
     return {first, first + static_cast<std::int64_t>(rows.size()) * model_.weights.n_vocab()};
