@@ -15,7 +15,9 @@
 
 namespace cga {
 
-enum class KvType { bf16, f32 };
+/// How keys and values are kept. `cga`: exact near the end and the beginning, compressed between
+/// (docs/cga.md); `automatic`: cga if the model has a sidecar, else bf16.
+enum class KvType { automatic, bf16, f32, cga };
 
 struct EngineOptions {
   std::filesystem::path model;   ///< GGUF file; ignored when `shape` is set
@@ -25,8 +27,18 @@ struct EngineOptions {
   std::int32_t n_sequences = 1;  ///< sequences that may be alive at once
   std::int32_t n_ubatch = 512;   ///< tokens that go through the layers at once
   std::int32_t n_threads = 0;    ///< 0: all cores
-  KvType kv = KvType::bf16;
+  KvType kv = KvType::automatic;
+
+  // For `cga`; what is left out comes from the sidecar.
+  std::filesystem::path sidecar;     ///< empty: `<stem of model>.cga` beside the model
+  double kv_bits = 0;                ///< of a value in the archive, at most 8; 0: default
+  std::int32_t kv_window = -1;       ///< last tokens that are exact, a multiple of 64; -1: default
+  std::int32_t kv_sparse_from = -1;  ///< shorter contexts are exact, a multiple of 64; -1: default
+  std::int32_t kv_residents = -1;    ///< archived tokens that are kept decoded, a sequence; -1: default
+
   std::function<void(double)> progress;  ///< called while loading with the share done, in [0, 1]
+  std::function<void(const std::string&)>
+      warn;  ///< told what is passed over, such as a sidecar that does not fit
 };
 
 /// What a model is, as its file says.
@@ -43,11 +55,23 @@ struct ModelInfo {
 /// Bytes a configuration takes, planned before anything is allocated.
 struct MemoryPlan {
   std::int32_t n_ctx = 0, n_sequences = 0;
-  std::int64_t weights = 0;  // as prepared by the backend
-  std::int64_t kv = 0;       // all sequences at n_ctx
-  std::int64_t kv_bf16 = 0;  // what a plain bf16 cache of the same context takes
-  std::int64_t scratch = 0;  // activations and logits
-  std::int64_t total() const { return weights + kv + scratch; }
+  std::int64_t weights = 0;       // as prepared by the backend
+  std::int64_t kv = 0;            // all sequences at n_ctx: the sum of the three that follow
+  std::int64_t kv_exact = 0;      // exact tokens
+  std::int64_t kv_archive = 0;    // coded ones
+  std::int64_t kv_residents = 0;  // coded ones that are kept decoded beside
+  std::int64_t kv_bf16 = 0;       // what a plain bf16 cache of the same context takes
+  std::int64_t transform = 0;     // of the codec: shared by all sequences
+  std::int64_t scratch = 0;       // activations, logits, pages on their way through the codec
+  std::int64_t prefill = 0;       // beside all that, while a prompt as long as the context is read
+  std::int64_t total() const { return weights + kv + transform + scratch + prefill; }
+};
+
+/// Bytes that the keys and values of one sequence take.
+struct KvUsage {
+  std::int64_t exact = 0, archive = 0, residents = 0;
+  std::int64_t bf16 = 0;  // a plain bf16 cache of the same tokens
+  std::int64_t total() const { return exact + archive + residents; }
 };
 
 /// The plan for these options, from the model's header alone: nothing is loaded or allocated.
@@ -59,10 +83,17 @@ class Session;
 /// One sequence's tokens in a batch, and which of its logits are wanted.
 struct Feed {
   enum class Want { none, last, all };
+  /// A prompt that begins a session reads itself exactly, however long; it must be fed at once. Everything
+  /// else reads what is older than the window from the archive, as decoding does.
+  enum class Span { prompt, generated };
   Session* session = nullptr;
   std::span<const TokenId> tokens;
   Want want = Want::last;
+  Span span = Span::prompt;
 };
+
+/// Told now and then how many of a run's tokens are done; says whether to go on.
+using GoOn = std::function<bool(std::int64_t tokens_done)>;
 
 /// A model ready to run. Calls on one engine must not overlap.
 class Engine {
@@ -84,11 +115,17 @@ class Engine {
 
   /// Runs the tokens of each feed through the model, appending them to their sessions.
   /// Feeds larger than n_ubatch are split; results do not depend on how.
+  /// @param go_on  false: stop. Sessions keep the tokens that were read, none of a prompt that was not done,
+  ///               and no logits are returned
   /// @return the wanted logits, [n_rows, n_vocab] f32, feeds in order; valid until the next call
   /// @throws Error (memory) if a session would exceed its context; nothing is appended then
-  std::span<const float> run(std::span<const Feed> feeds);
+  std::span<const float> run(std::span<const Feed> feeds, const GoOn& go_on = {});
 
-  /// Bytes one decode step at `n_past` tokens must read: weights and cached keys and values.
+  /// What the keys and values of a sequence of n_tokens take.
+  KvUsage kv_usage(std::int32_t n_tokens) const;
+
+  /// Bytes one decode step at `n_past` tokens must read: weights, cached keys and values, and the codes and
+  /// transforms of those that are decoded for it.
   std::int64_t decode_bytes(std::int32_t n_past) const;
   /// Reads the weights once with all threads: the memory bandwidth of this machine, bytes per second.
   double measure_bandwidth() const;
@@ -112,7 +149,8 @@ class Session {
   std::int32_t n_past() const;              ///< tokens().size()
   std::int32_t n_ctx() const;
 
-  /// Forgets everything from position `n` on. @throws Error (usage) if n > n_past()
+  /// Forgets everything from position `n` on. If tokens that must be exact there are coded already, the
+  /// first n tokens are read again. @throws Error (usage) if n > n_past()
   void truncate(std::int32_t n);
 
  private:

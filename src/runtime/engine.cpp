@@ -7,6 +7,8 @@
 #include <utility>
 
 #include "base/checked.h"
+#include "cga/compact_step.h"
+#include "runtime/compact_setup.h"
 #include "runtime/engine_impl.h"
 #include "runtime/memory_plan.h"
 #include "runtime/model_source.h"
@@ -47,6 +49,7 @@ std::int64_t wanted_rows(const Feed& feed) {
 }  // namespace
 
 void BatchBuilder::clear() {
+  compact.clear();
   ids.clear();
   positions.clear();
   logit_rows.clear();
@@ -68,7 +71,10 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
   e.backend = make_backend(options.device, options.n_threads);
   e.options.n_threads = e.backend->n_threads();
   e.info.device = e.backend->description();
-  e.plan = plan_memory(e.options, *e.file, family, e.model.hparams, e.backend->ops());
+  e.sidecar = find_sidecar(e.options, *e.file, family, e.model.hparams);
+  const Sidecar* sidecar = e.sidecar ? &*e.sidecar : nullptr;
+  resolve_kv_options(e.options, sidecar);
+  e.plan = plan_memory(e.options, *e.file, family, e.model.hparams, e.backend->ops(), sidecar);
   check_fits(e.plan);  // before anything is read
   e.model.weights = load_weights(*e.file, family, e.model.hparams, *e.backend, options.progress);
   e.model.plan = LayerPlan::dense(e.model.hparams.n_layers);
@@ -80,9 +86,7 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
   }
 
   e.plan.weights = e.model.weights.bytes();  // a file may hold tensors that nobody reads
-  const std::int32_t n_pages = div_up(e.options.n_ctx, page_tokens) * e.options.n_sequences;
-  e.cache = std::make_unique<KvCache>(*e.backend, kv_layout(e.model.hparams, options.kv),
-                                      e.model.hparams.n_layers, n_pages);
+  e.make_cache();
   e.activations = std::make_unique<Activations>(*e.backend, e.model.hparams, options.n_ubatch);
 }
 
@@ -108,28 +112,77 @@ const Tokenizer& Engine::tokenizer() const {
   return *impl_->tokenizer;
 }
 
-std::span<const float> Engine::run(std::span<const Feed> feeds) {
+std::span<const float> Engine::run(std::span<const Feed> feeds, const GoOn& go_on) {
   Impl& e = *impl_;
   e.check_room(feeds);
   std::int64_t total_rows = 0;
   for (const Feed& feed : feeds) total_rows += wanted_rows(feed);
   e.reserve_logits(total_rows);
+  const auto n_rows = e.run_feeds(feeds, go_on);
+  if (!n_rows || !e.logits) return {};
+  return {e.logits->as<float>(), static_cast<std::size_t>(*n_rows * e.info.n_vocab)};
+}
 
-  std::int64_t done_rows = 0;
-  e.builder.clear();
+std::optional<std::int64_t> Engine::Impl::run_feeds(std::span<const Feed> feeds, const GoOn& go_on) {
+  std::int64_t done_rows = 0, done_tokens = 0;
+  // Runs the batch in the making. @return whether to go on
+  const auto flush = [&](bool ask) {
+    done_tokens += builder.n_tokens();
+    done_rows += run_builder(done_rows);
+    return !ask || !go_on || go_on(done_tokens);
+  };
+  builder.clear();
   for (const Feed& feed : feeds) {
+    if (is_long_prompt(feed)) {
+      flush(false);
+      const auto counted = [&](std::int64_t n) { return !go_on || go_on(done_tokens + n); };
+      const auto rows = run_prompt(feed, done_rows, counted);
+      if (!rows) return std::nullopt;
+      done_rows += *rows;
+      done_tokens += static_cast<std::int64_t>(feed.tokens.size());
+      continue;
+    }
     for (std::size_t at = 0; at < feed.tokens.size();) {
-      const auto room = static_cast<std::size_t>(e.options.n_ubatch - e.builder.n_tokens());
-      const std::size_t n = std::min(room, feed.tokens.size() - at);
+      const std::size_t n = piece_tokens(feed, at);
       const bool last = at + n == feed.tokens.size();
-      e.add_rows(feed, feed.tokens.subspan(at, n), last);
+      add_rows(feed, feed.tokens.subspan(at, n), last);
       at += n;
-      if (e.builder.n_tokens() == e.options.n_ubatch) done_rows += e.run_builder(done_rows);
+      // What follows in the same sequence may read other pages from the archive: not in this batch.
+      const bool full = builder.n_tokens() == options.n_ubatch || !last;
+      if (full && !flush(at < feed.tokens.size())) return std::nullopt;
     }
   }
-  done_rows += e.run_builder(done_rows);
-  const auto n_floats = static_cast<std::size_t>(done_rows * e.info.n_vocab);
-  return {e.logits ? e.logits->as<float>() : nullptr, n_floats};
+  flush(false);
+  return done_rows;
+}
+
+std::size_t Engine::Impl::piece_tokens(const Feed& feed, std::size_t at) const {
+  std::int64_t n =
+      std::min(options.n_ubatch - builder.n_tokens(), static_cast<std::int64_t>(feed.tokens.size() - at));
+  if (compact) {
+    const std::int32_t position = feed.session->n_past();
+    n = std::min<std::int64_t>(n, compact->rule().run_end(position) - position);
+  }
+  return static_cast<std::size_t>(n);
+}
+
+void Engine::Impl::make_cache() {
+  const KvLayout layout = kv_layout(model.hparams, options.kv);
+  if (options.kv != KvType::cga) {
+    const std::int32_t n_pages = div_up(options.n_ctx, page_tokens) * options.n_sequences;
+    cache = std::make_unique<KvCache>(*backend, layout, model.hparams.n_layers, n_pages);
+    return;
+  }
+  const AttentionShape& attention = model.hparams.attention;
+  const KeyFrame frame{attention.rope_pairs, model.weights.inverse_frequency, attention.head_dim,
+                       static_cast<std::int32_t>(attention.kv_dim())};
+  compact = std::make_unique<CompactCache>(*backend, layout, *sidecar, compact_settings(options), frame,
+                                           options.n_ctx, options.n_sequences);
+  plan.transform = compact->archive().transform_bytes();
+  model.plan.groups.clear();
+  for (std::int32_t g = 0; g < compact->archive().n_groups(); ++g) {
+    model.plan.groups.push_back(compact->archive().layers(g));
+  }
 }
 
 void Engine::Impl::check_room(std::span<const Feed> feeds) const {
@@ -159,9 +212,10 @@ void Engine::Impl::reserve_logits(std::int64_t n_rows) {
 void Engine::Impl::add_rows(const Feed& feed, std::span<const TokenId> tokens, bool last) {
   Session::Impl& session = *feed.session->impl_;
   const auto first_row = static_cast<std::int32_t>(builder.n_tokens());
-  const std::int32_t position = session.pages.n_tokens();
+  const std::int32_t position = feed.session->n_past();
   const auto n = static_cast<std::int32_t>(tokens.size());
-  cache->grow(session.pages, n);
+  compact ? compact->advance(session.compact, n) : cache->grow(session.pages, n);
+  if (position == 0 && feed.span == Feed::Span::prompt) session.n_prompt = feed.tokens.size();
   session.tokens.insert(session.tokens.end(), tokens.begin(), tokens.end());
 
   builder.ids.insert(builder.ids.end(), tokens.begin(), tokens.end());
@@ -171,24 +225,43 @@ void Engine::Impl::add_rows(const Feed& feed, std::span<const TokenId> tokens, b
     if (wanted) builder.logit_rows.push_back(first_row + i);
   }
   builder.sequences.push_back({first_row, n, position, session.pages.pages()});
+  builder.compact.push_back(&session.compact);
 }
 
 std::int64_t Engine::Impl::run_builder(std::int64_t first_row) {
   if (builder.n_tokens() == 0) return 0;
   const Batch batch = builder.batch();
   float* out = logits ? logits->as<float>() + first_row * info.n_vocab : nullptr;
-  DenseStep step(*cache, builder.sequences);
-  forward(model, backend->ops(), step, batch, {0, model.hparams.n_layers}, *activations, out);
+  const LayerRange all{0, model.hparams.n_layers};
+  if (compact) {
+    CompactStep step(*compact, builder.compact, builder.sequences);
+    forward(model, backend->ops(), step, batch, all, *activations, out);
+  } else {
+    DenseStep step(*cache, builder.sequences);
+    forward(model, backend->ops(), step, batch, all, *activations, out);
+  }
   const auto n_rows = static_cast<std::int64_t>(batch.logit_rows.size());
   builder.clear();
   return n_rows;
+}
+
+KvUsage Engine::kv_usage(std::int32_t n_tokens) const {
+  const std::int64_t archive_page = impl_->compact ? impl_->compact->archive().page_bytes() : 0;
+  return cga::kv_usage(impl_->options, impl_->model.hparams, archive_page, n_tokens);
 }
 
 std::int64_t Engine::decode_bytes(std::int32_t n_past) const {
   const Hparams& hparams = impl_->model.hparams;
   const std::int64_t token_bytes =
       kv_layout(hparams, impl_->options.kv).page_bytes() / page_tokens * hparams.n_layers;
-  return impl_->model.weights.bytes() + token_bytes * n_past;
+  std::int64_t bytes = impl_->model.weights.bytes() + token_bytes * n_past;
+  if (!impl_->compact) return bytes;
+  const CompactPlan& plan = impl_->compact->plan();
+  const std::int32_t missing = plan.archived_pages(n_past) - 1 - plan.resident_pages();
+  if (missing > 0) {
+    bytes += missing * impl_->compact->archive().page_bytes() + impl_->compact->archive().transform_bytes();
+  }
+  return bytes;
 }
 
 double Engine::measure_bandwidth() const {

@@ -8,6 +8,7 @@
 
 #include "backend/backend.h"
 #include "cache/kv_cache.h"
+#include "cga/compact_cache.h"
 #include "cga/engine.h"
 #include "format/model_file.h"
 #include "model/forward.h"
@@ -18,6 +19,7 @@ namespace cga {
 struct BatchBuilder {
   std::vector<std::int32_t> ids, positions, logit_rows;
   std::vector<SequenceRows> sequences;
+  std::vector<const CompactSequence*> compact;  // as sequences, under cga
 
   void clear();
   Batch batch() const { return {ids, positions, logit_rows}; }
@@ -33,24 +35,41 @@ struct Engine::Impl {
   MemoryPlan plan;
   std::unique_ptr<Tokenizer> tokenizer;  // null for random shapes
   std::optional<std::string> chat_template;
-  std::unique_ptr<KvCache> cache;
+  std::optional<Sidecar> sidecar;         // under cga; stays mapped
+  std::unique_ptr<KvCache> cache;         // of any other kind
+  std::unique_ptr<CompactCache> compact;  // of cga
   std::unique_ptr<Activations> activations;
   std::unique_ptr<Buffer> logits;  // [rows wanted so far at most, n_vocab], f32
   BatchBuilder builder;
   std::int32_t n_sessions = 0;
 
+  void make_cache();
   void check_room(std::span<const Feed> feeds) const;
   void reserve_logits(std::int64_t n_rows);
+  /// Feeds in pieces: rows of all of them share batches. @return rows of logits written, nullopt if stopped
+  std::optional<std::int64_t> run_feeds(std::span<const Feed> feeds, const GoOn& go_on);
+  /// Tokens of a feed, from `at` on, that may go into the batch in the making.
+  std::size_t piece_tokens(const Feed& feed, std::size_t at) const;
   /// Appends tokens of a feed to its session and to the builder; `last`: the feed ends with them.
   void add_rows(const Feed& feed, std::span<const TokenId> tokens, bool last);
   /// Runs what the builder holds; logits go to row `first_row` on. @return rows written
   std::int64_t run_builder(std::int64_t first_row);
+
+  /// A prompt that is read group by group, because it will not stay exact.
+  bool is_long_prompt(const Feed& feed) const;
+  /// Runs one; logits go to row `first_row` on. @return rows written; nullopt if stopped: the session is
+  /// empty
+  std::optional<std::int64_t> run_prompt(const Feed& feed, std::int64_t first_row, const GoOn& go_on);
+  /// Cuts a session back to its first n tokens, reading them again if what they need is no longer there.
+  void truncate(Session& session, std::int32_t n);
 };
 
 struct Session::Impl {
   Engine::Impl* engine = nullptr;
   std::vector<TokenId> tokens;
-  SequencePages pages;
+  std::size_t n_prompt = 0;  // tokens of the prompt that began it: read exactly, and again so
+  SequencePages pages;       // of any other kind
+  CompactSequence compact;   // of cga
 };
 
 }  // namespace cga

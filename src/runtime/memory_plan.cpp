@@ -9,7 +9,10 @@
 
 #include "backend/backend.h"
 #include "base/checked.h"
+#include "cga/archive.h"
+#include "cga/prefill_scratch.h"
 #include "model/forward.h"
+#include "runtime/compact_setup.h"
 #include "runtime/model_source.h"
 
 namespace cga {
@@ -57,23 +60,68 @@ std::int64_t memory_there() {
   return there;
 }
 
+/// Adds what the codec takes beside keys and values.
+void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hparams,
+               std::span<const GroupSize> groups) {
+  const KvLayout layout = kv_layout(hparams, options.kv);
+  std::int64_t n_channels = 0;
+  std::int32_t n_layers = 0;
+  for (const GroupSize& group : groups) {
+    plan.transform += group.transform_bytes;
+    n_channels = std::max(n_channels, group.n_channels);
+    n_layers = std::max(n_layers, group.n_layers);
+  }
+  const CompactPlan pages(compact_settings(options), options.n_ctx);
+  plan.scratch += Archive::scratch_bytes(n_channels, n_layers, layout.head_dim) +
+                  layout.page_bytes() * pages.transient_pages() * options.n_sequences;
+  if (pages.archived_pages() == 0) return;  // a prompt that fits goes where it stays
+  const std::int64_t hidden =
+      std::int64_t{options.n_ctx} * hparams.dim * static_cast<std::int64_t>(sizeof(float));
+  plan.prefill = hidden + PrefillScratch::bytes(layout, n_layers, options.n_ctx);
+}
+
 }  // namespace
 
-MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, const Family& family,
-                       const Hparams& hparams, const Ops& ops) {
-  const WeightSizes sizes = measure_weights(file, family, ops);
-  const std::int64_t n_pages = std::int64_t{div_up(options.n_ctx, page_tokens)} * options.n_sequences;
-  const auto cache_bytes = [&](KvType type) {
-    return kv_layout(hparams, type).page_bytes() * n_pages * hparams.n_layers;
+KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, std::int64_t archive_page_bytes,
+                 std::int32_t n_tokens) {
+  const auto layers_bytes = [&](KvType type, std::int32_t n_pages) {
+    return kv_layout(hparams, type).page_bytes() * hparams.n_layers * n_pages;
   };
+  const std::int32_t n_pages = div_up(n_tokens, page_tokens);
+  KvUsage usage;
+  usage.bf16 = layers_bytes(KvType::bf16, n_pages);
+  usage.exact = layers_bytes(options.kv, n_pages);
+  if (options.kv != KvType::cga) return usage;
+  const CompactPlan plan(compact_settings(options), options.n_ctx);
+  const std::int32_t archived = plan.archived_pages(n_tokens);
+  usage.exact = layers_bytes(options.kv, plan.exact_pages(n_tokens));
+  usage.archive = archive_page_bytes * archived;
+  usage.residents = layers_bytes(options.kv, std::clamp(archived - 1, 0, plan.resident_pages()));
+  return usage;
+}
+
+MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, const Family& family,
+                       const Hparams& hparams, const Ops& ops, const Sidecar* sidecar) {
+  const WeightSizes sizes = measure_weights(file, family, ops);
   MemoryPlan plan;
   plan.n_ctx = options.n_ctx;
   plan.n_sequences = options.n_sequences;
   plan.weights = sizes.bytes;
-  plan.kv = cache_bytes(options.kv);
-  plan.kv_bf16 = cache_bytes(KvType::bf16);
   plan.scratch = Activations::bytes(hparams, options.n_ubatch) +
                  options.n_sequences * sizes.n_vocab * static_cast<std::int64_t>(sizeof(float));
+  std::int64_t archive_page_bytes = 0;
+  if (options.kv == KvType::cga) {
+    const std::vector<GroupSize> groups = sidecar != nullptr ? group_sizes(*sidecar, options.kv_bits)
+                                                             : assumed_group_sizes(hparams, options.kv_bits);
+    for (const GroupSize& group : groups) archive_page_bytes += group.page_bytes;
+    add_codec(plan, options, hparams, groups);
+  }
+  const KvUsage usage = kv_usage(options, hparams, archive_page_bytes, options.n_ctx);
+  plan.kv_exact = usage.exact * options.n_sequences;
+  plan.kv_archive = usage.archive * options.n_sequences;
+  plan.kv_residents = usage.residents * options.n_sequences;
+  plan.kv = usage.total() * options.n_sequences;
+  plan.kv_bf16 = usage.bf16 * options.n_sequences;
   return plan;
 }
 
@@ -83,8 +131,12 @@ MemoryPlan plan_memory(const EngineOptions& options) {
   const Hparams hparams = read_hparams(*file, family);
   EngineOptions resolved = options;
   if (resolved.n_ctx == 0) resolved.n_ctx = hparams.n_ctx_train;
+  // A named shape has no sidecar; what it would take with one can still be planned.
+  std::optional<Sidecar> sidecar;
+  if (options.shape.empty()) sidecar = find_sidecar(options, *file, family, hparams);
+  resolve_kv_options(resolved, sidecar ? &*sidecar : nullptr);
   const auto backend = make_backend(options.device, options.n_threads);
-  return plan_memory(resolved, *file, family, hparams, backend->ops());
+  return plan_memory(resolved, *file, family, hparams, backend->ops(), sidecar ? &*sidecar : nullptr);
 }
 
 void check_fits(const MemoryPlan& plan) {
@@ -92,8 +144,9 @@ void check_fits(const MemoryPlan& plan) {
   if (plan.total() <= there) return;
   throw Error(ErrorKind::memory, "memory plan",
               std::to_string(plan.total()) + " bytes are needed (weights " + std::to_string(plan.weights) +
-                  ", KV cache " + std::to_string(plan.kv) + ", scratch " + std::to_string(plan.scratch) +
-                  "), there are " + std::to_string(there),
+                  ", KV cache " + std::to_string(plan.kv) + ", scratch " +
+                  std::to_string(plan.transform + plan.scratch + plan.prefill) + "), there are " +
+                  std::to_string(there),
               "use a smaller context (-c), fewer sequences or a smaller model");
 }
 

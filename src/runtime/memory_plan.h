@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cga/engine.h"
+#include "cga/sidecar.h"
 #include "format/model_file.h"
 #include "kernels/ops.h"
 #include "model/family.h"
@@ -11,12 +12,18 @@ namespace cga {
 
 /// @param options  with defaults resolved
 /// @param ops      of the backend that will hold the weights
+/// @param sidecar  null: none; a compact cache is then planned for the sidecar that would be made
 MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, const Family& family,
-                       const Hparams& hparams, const Ops& ops);
+                       const Hparams& hparams, const Ops& ops, const Sidecar* sidecar);
 
 /// @throws Error (memory) with both numbers if the plan exceeds the memory of this machine or container
 void check_fits(const MemoryPlan& plan);
 
 KvLayout kv_layout(const Hparams& hparams, KvType type);
+
+/// Bytes of the keys and values of one sequence of n_tokens that may grow to options.n_ctx.
+/// @param archive_page_bytes  of a coded page in all groups; 0 unless options.kv is cga
+KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, std::int64_t archive_page_bytes,
+                 std::int32_t n_tokens);
 
 }  // namespace cga

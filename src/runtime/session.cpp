@@ -20,8 +20,9 @@ Session::Session(Engine& engine) : impl_(std::make_unique<Impl>()) {
 
 Session::~Session() {
   if (!impl_) return;  // moved from
-  impl_->engine->cache->truncate(impl_->pages, 0);
-  --impl_->engine->n_sessions;
+  Engine::Impl& e = *impl_->engine;
+  e.compact ? e.compact->release(impl_->compact) : e.cache->truncate(impl_->pages, 0);
+  --e.n_sessions;
 }
 
 Session::Session(Session&&) noexcept = default;
@@ -35,7 +36,7 @@ std::span<const TokenId> Session::tokens() const {
   return impl_->tokens;
 }
 std::int32_t Session::n_past() const {
-  return impl_->pages.n_tokens();
+  return static_cast<std::int32_t>(impl_->tokens.size());
 }
 std::int32_t Session::n_ctx() const {
   return impl_->engine->options.n_ctx;
@@ -46,8 +47,7 @@ void Session::truncate(std::int32_t n) {
     throw Error(ErrorKind::usage, "truncate",
                 "found " + std::to_string(n) + ", expected 0 to " + std::to_string(n_past()));
   }
-  impl_->tokens.resize(static_cast<std::size_t>(n));
-  impl_->engine->cache->truncate(impl_->pages, n);
+  impl_->engine->truncate(*this, n);
 }
 
 }  // namespace cga

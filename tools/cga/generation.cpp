@@ -13,9 +13,10 @@
 namespace cga::cli {
 namespace {
 
-std::span<const float> run(Engine& engine, Session& session, std::span<const TokenId> tokens) {
-  const std::array<Feed, 1> feeds = {Feed{&session, tokens, Feed::Want::last}};
-  return engine.run(feeds);
+std::span<const float> run(Engine& engine, Session& session, std::span<const TokenId> tokens, Feed::Span span,
+                           const GoOn& go_on = {}) {
+  const std::array<Feed, 1> feeds = {Feed{&session, tokens, Feed::Want::last, span}};
+  return engine.run(feeds, go_on);
 }
 
 void check_fits(const Session& session, std::span<const TokenId> prompt) {
@@ -49,9 +50,15 @@ std::span<const float> read_prompt(Engine& engine, Session& session, std::span<c
   Progress progress("reading the prompt", static_cast<std::int64_t>(prompt.size() - n_reused));
   std::span<const float> logits;
   std::span<const TokenId> rest = prompt.subspan(n_reused);
+  const bool is_whole = n_reused == 0 && engine.options().kv == KvType::cga;  // a prompt reads itself exactly
+  const std::size_t piece = is_whole ? rest.size() : static_cast<std::size_t>(options.n_batch);
   while (!rest.empty() && context.interrupts.pending() == 0) {
-    const std::size_t n = std::min(rest.size(), static_cast<std::size_t>(options.n_batch));
-    logits = run(engine, session, rest.first(n));
+    const std::size_t n = std::min(rest.size(), piece);
+    logits = run(engine, session, rest.first(n), Feed::Span::prompt, [&](std::int64_t done) {
+      progress.update(stats.prompt_tokens + done);
+      return context.interrupts.pending() == 0;
+    });
+    if (logits.empty()) break;
     rest = rest.subspan(n);
     stats.prompt_tokens += static_cast<std::int64_t>(n);
     stats.prompt_seconds = watch.seconds();
@@ -91,7 +98,7 @@ class TextStream {
 std::span<const float> decode(Engine& engine, Session& session, TokenId id, RunStats& stats) {
   stats.decode_bytes += engine.decode_bytes(session.n_past());
   const Stopwatch watch;
-  const auto logits = run(engine, session, std::span(&id, 1));
+  const auto logits = run(engine, session, std::span(&id, 1), Feed::Span::generated);
   stats.decode_seconds += watch.seconds();
   ++stats.decode_steps;
   return logits;

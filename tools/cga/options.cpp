@@ -1,6 +1,8 @@
 // Shared flags: their names, ranges and defaults.
 #include "tools/cga/options.h"
 
+#include <spdlog/fmt/fmt.h>
+
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -70,10 +72,68 @@ void add_device_options(CLI::App& command, EngineOptions& engine) {
       ->type_name("NAME")
       ->group("Model")
       ->capture_default_str();
-  add_choice<KvType>(command, "--kv", engine.kv, {{"bf16", KvType::bf16}, {"f32", KvType::f32}},
-                     "Keys and values are kept as bf16 (default) or f32")
+  add_kv_options(command, engine);
+}
+
+namespace {
+
+void add_tokens(CLI::App& command, const std::string& name, std::int32_t& value, const std::string& about) {
+  command.add_option(name, value, about)->check(whole_number(0))->type_name("N")->group("KV cache");
+}
+
+}  // namespace
+
+std::string_view kv_name(KvType type) {
+  switch (type) {
+    case KvType::automatic:
+      return "auto";
+    case KvType::bf16:
+      return "bf16";
+    case KvType::f32:
+      return "f32";
+    case KvType::cga:
+      return "cga";
+  }
+  return "";
+}
+
+void add_kv_options(CLI::App& command, EngineOptions& engine) {
+  add_choice<KvType>(command, "--kv", engine.kv,
+                     {{"cga", KvType::cga}, {"bf16", KvType::bf16}, {"f32", KvType::f32}},
+                     "cga: compressed, the default if the model has a sidecar; bf16: the default if not; f32")
       ->type_name("TYPE")
-      ->group("Model");
+      ->group("KV cache");
+  command.add_option("--cga", engine.sidecar, "Sidecar; default: the model file's name, ending in .cga")
+      ->type_name("FILE")
+      ->group("KV cache");
+  command
+      .add_option("--kv-bits", engine.kv_bits,
+                  "Bits a value in the archive; default: the sidecar's, as all below")
+      ->check(positive_number(8))
+      ->type_name("R")
+      ->group("KV cache");
+  add_tokens(command, "--kv-window", engine.kv_window, "Last tokens that stay exact");
+  add_tokens(command, "--kv-sparse-from", engine.kv_sparse_from, "Contexts up to this length stay exact");
+  add_tokens(command, "--kv-residents", engine.kv_residents,
+             "Archived tokens kept decoded: memory for speed");
+  // The only way to choose as long as there is no index; spelled out so that a command line keeps its
+  // meaning.
+  command
+      .add_option_function<std::string>(
+          "--kv-select", [](const std::string&) {}, "What of the archive is read; all: every token (default)")
+      ->check(CLI::IsMember({"all"}).description(""))
+      ->type_name("NAME")
+      ->group("KV cache");
+}
+
+CLI::Validator positive_number(double high) {
+  const auto check = [high](const std::string& text) -> std::string {
+    double value = 0;
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error == std::errc() && end == text.data() + text.size() && value > 0 && value <= high) return "";
+    return fmt::format("found '{}', expected a number above 0, at most {}", text, high);
+  };
+  return {check, ""};
 }
 
 CLI::Validator whole_number(std::int64_t low, std::int64_t high) {
@@ -100,11 +160,29 @@ std::filesystem::path model_path(const EngineOptions& options, Context& context)
   return fallback;
 }
 
+namespace {
+
+/// Which cache a run uses, where the command line left it open.
+void log_cache(const Engine& engine, KvType asked, Context& context) {
+  const EngineOptions& used = engine.options();
+  if (used.kv == KvType::cga) {
+    context.log.info(
+        "kv cga: {} bits a value, window {}, exact up to {}, {} residents; everything archived is read",
+        used.kv_bits, format_count(used.kv_window), format_count(used.kv_sparse_from),
+        format_count(used.kv_residents));
+  } else if (asked == KvType::automatic) {
+    context.log.debug("no sidecar beside the model: keys and values stay whole, as bf16");
+  }
+}
+
+}  // namespace
+
 Engine open_engine(const ModelOptions& options, Context& context) {
   const Stopwatch watch;
   EngineOptions engine_options = options.engine;
   if (engine_options.shape.empty()) engine_options.model = model_path(engine_options, context);
   std::optional<Progress> progress(std::in_place, "loading the model");
+  engine_options.warn = [&](const std::string& what) { context.log.warn("{}", what); };
   engine_options.progress = [&](double share) { progress->update_share(share); };
   Engine engine(engine_options);
   progress.reset();
@@ -112,8 +190,10 @@ Engine open_engine(const ModelOptions& options, Context& context) {
   const MemoryPlan& plan = engine.plan();
   context.log.debug("{}: {} layers, {} parameters, {}, on {}; ready in {:.2f} s", info.name, info.n_layers,
                     format_count(info.n_params), info.weight_types, info.device, watch.seconds());
-  context.log.debug("context {}: weights {}, keys and values {}, scratch {}", format_count(plan.n_ctx),
-                    format_bytes(plan.weights), format_bytes(plan.kv), format_bytes(plan.scratch));
+  context.log.debug("context {}: weights {}, keys and values {}, codec {}, scratch {}, reading a prompt {}",
+                    format_count(plan.n_ctx), format_bytes(plan.weights), format_bytes(plan.kv),
+                    format_bytes(plan.transform), format_bytes(plan.scratch), format_bytes(plan.prefill));
+  log_cache(engine, options.engine.kv, context);
   return engine;
 }
 

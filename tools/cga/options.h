@@ -8,6 +8,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cga/engine.h"
@@ -22,15 +23,24 @@ struct ModelOptions {
   std::int32_t n_batch = 256;  // prompt tokens between two looks at Ctrl-C and the progress line
 };
 
-/// -m -c -t -b -ub --device --kv
+/// -m -c -t -b -ub, and those of add_device_options
 void add_model_options(CLI::App& command, ModelOptions& options);
 
-/// --device --kv
+/// --kv, --cga and the settings of cga
+void add_kv_options(CLI::App& command, EngineOptions& engine);
+
+/// "bf16", "cga"
+std::string_view kv_name(KvType type);
+
+/// --device, and those of add_kv_options
 void add_device_options(CLI::App& command, EngineOptions& engine);
 
 /// Accepts whole numbers from `low` to `high`. Unlike CLI::Range it keeps its limits out of the help, and
 /// refuses what does not fit the type instead of clamping it.
 CLI::Validator whole_number(std::int64_t low, std::int64_t high = std::numeric_limits<std::int32_t>::max());
+
+/// Accepts numbers above 0, up to `high`.
+CLI::Validator positive_number(double high);
 
 /// An option whose value is one of a few names.
 template <class T>

@@ -3,6 +3,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "tools/cga/console.h"
@@ -42,12 +43,20 @@ double RunStats::decode_bandwidth() const {
   return decode_seconds > 0 ? static_cast<double>(decode_bytes) / decode_seconds : 0;
 }
 
-KvBytes kv_bytes(const Engine& engine, std::int32_t n_past) {
-  // A decode step reads the weights and the cache; what it reads more than at the start is the cache.
-  const MemoryPlan& plan = engine.plan();
-  const std::int64_t used = engine.decode_bytes(n_past) - engine.decode_bytes(0);
-  const double ratio = plan.kv > 0 ? static_cast<double>(plan.kv_bf16) / static_cast<double>(plan.kv) : 1.0;
-  return {used, static_cast<std::int64_t>(static_cast<double>(used) * ratio)};
+std::string kv_text(const Engine& engine, std::int32_t n_tokens) {
+  const KvUsage kv = engine.kv_usage(n_tokens);
+  if (engine.options().kv != KvType::cga) {
+    return fmt::format("KV {} (bf16: {})", format_bytes(kv.total()), format_bytes(kv.bf16));
+  }
+  const std::int64_t codec = engine.plan().transform;
+  const auto ratio = [&](std::int64_t bytes) {
+    return static_cast<double>(kv.bf16) / static_cast<double>(std::max<std::int64_t>(bytes, 1));
+  };
+  return fmt::format(
+      "KV {}: archive {}, exact {}, residents {}; bf16 {} ({:.2f}x, with the codec's {} {:.2f}x); scratch {}",
+      format_bytes(kv.total()), format_bytes(kv.archive), format_bytes(kv.exact), format_bytes(kv.residents),
+      format_bytes(kv.bf16), ratio(kv.total()), format_bytes(codec), ratio(kv.total() + codec),
+      format_bytes(engine.plan().scratch));
 }
 
 std::string stats_line(const Engine& engine, const RunStats& stats) {
@@ -60,8 +69,7 @@ std::string stats_line(const Engine& engine, const RunStats& stats) {
     line += fmt::format(", {:.1f} tokens/s, {:.1f} GB/s ({:.0f} % of {:.1f} GB/s)", stats.decode_rate(),
                         stats.decode_bandwidth() / 1e9, 100 * stats.decode_bandwidth() / peak, peak / 1e9);
   }
-  const KvBytes kv = kv_bytes(engine, stats.n_past);
-  line += fmt::format("; KV {} (bf16: {})", format_bytes(kv.used), format_bytes(kv.as_bf16));
+  line += "; " + kv_text(engine, stats.n_past);
   if (stats.logits_hash) line += fmt::format("; logits {:016x}", *stats.logits_hash);
   return line;
 }

@@ -33,12 +33,6 @@ struct RunStats {
   double decode_bandwidth() const;  ///< bytes per second; 0 if there were none
 };
 
-/// Bytes of keys and values that `n_past` tokens take, and what a bf16 cache of them would have taken.
-struct KvBytes {
-  std::int64_t used = 0, as_bf16 = 0;
-};
-KvBytes kv_bytes(const Engine& engine, std::int32_t n_past);
-
 /// "prompt 31 tokens, 412.3 tokens/s; generated 64, 98.1 tokens/s, 9.6 GB/s (71 % of 13.5 GB/s); KV …".
 /// Measures the memory bandwidth if there is something to compare with it.
 std::string stats_line(const Engine& engine, const RunStats& stats);

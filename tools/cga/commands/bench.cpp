@@ -66,7 +66,8 @@ Bench load(const BenchOptions& options, const std::vector<BenchTest>& tests, con
   subject.model_type = model_type(info);
   subject.model_size = info.weight_bytes;
   subject.model_n_params = info.n_params;
-  subject.kv_type = options.engine.kv == KvType::f32 ? "f32" : "bf16";
+  subject.kv_type = kv_name(engine.options().kv);
+  subject.plan = engine.plan();
   subject.n_threads = engine.options().n_threads;
   subject.bandwidth_gb_per_s = engine.measure_bandwidth() / 1e9;
   return {std::move(engine), std::move(subject), load_peak};

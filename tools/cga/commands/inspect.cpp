@@ -65,14 +65,28 @@ std::string model_text(const ModelDescription& model, const std::string& path, b
   return text;
 }
 
+/// What a compact cache takes apart, and how much smaller that is than bf16.
+template <class Line>
+std::string compact_lines(const MemoryPlan& plan, const Line& line) {
+  if (plan.transform == 0) return "";
+  const auto ratio = [&](std::string_view what, std::int64_t bytes) {
+    return fmt::format("{:16} {:>15.2f}x smaller than bf16\n", what,
+                       static_cast<double>(plan.kv_bf16) / static_cast<double>(bytes));
+  };
+  return line("  exact", plan.kv_exact) + line("  archive", plan.kv_archive) +
+         line("  residents", plan.kv_residents) + ratio("  together", plan.kv) +
+         ratio("  with the codec", plan.kv + plan.transform) + line("codec", plan.transform) +
+         line("reading a prompt", plan.prefill);
+}
+
 std::string plan_text(const MemoryPlan& plan) {
   const auto line = [](std::string_view what, std::int64_t bytes) {
     return fmt::format("{:16} {:>16} bytes {:>10}\n", what, format_count(bytes), format_bytes(bytes));
   };
   return fmt::format("\nmemory for a context of {} tokens, {} sequence{}\n", format_count(plan.n_ctx),
                      plan.n_sequences, plan.n_sequences == 1 ? "" : "s") +
-         line("weights", plan.weights) + line("keys and values", plan.kv) + line("scratch", plan.scratch) +
-         line("total", plan.total()) + line("KV as bf16", plan.kv_bf16);
+         line("weights", plan.weights) + line("keys and values", plan.kv) + compact_lines(plan, line) +
+         line("scratch", plan.scratch) + line("total", plan.total()) + line("KV as bf16", plan.kv_bf16);
 }
 
 nlohmann::ordered_json model_json(const ModelDescription& model, const std::string& path) {
@@ -97,9 +111,20 @@ nlohmann::ordered_json model_json(const ModelDescription& model, const std::stri
 }
 
 nlohmann::ordered_json plan_json(const MemoryPlan& plan) {
-  return {{"n_ctx", plan.n_ctx},    {"n_sequences", plan.n_sequences}, {"weights", plan.weights},
-          {"kv", plan.kv},          {"scratch", plan.scratch},         {"total", plan.total()},
-          {"kv_bf16", plan.kv_bf16}};
+  return {{"n_ctx", plan.n_ctx},
+          {"n_sequences", plan.n_sequences},
+          {"weights", plan.weights},
+          {"kv", plan.kv},
+          {"scratch", plan.scratch},
+          {"total", plan.total()},
+          {"kv_bf16", plan.kv_bf16},
+          {"kv_bytes", plan.kv},
+          {"kv_exact_bytes", plan.kv_exact},
+          {"kv_archive_bytes", plan.kv_archive},
+          {"kv_resident_bytes", plan.kv_residents},
+          {"kv_bf16_bytes", plan.kv_bf16},
+          {"transform_bytes", plan.transform},
+          {"prefill_bytes", plan.prefill}};
 }
 
 int inspect(const InspectOptions& options, Context& context) {

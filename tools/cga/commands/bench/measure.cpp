@@ -27,8 +27,10 @@ class Driver {
 
   /// @return false if it was given up
   bool prompt(std::int32_t n) {
+    // A prompt that begins a session is read whole: under cga, what follows it would read codes.
+    const std::int32_t piece = session_.n_past() == 0 ? n : n_batch_;
     for (std::int32_t left = n; left > 0;) {
-      const std::int32_t now = std::min(left, n_batch_);
+      const std::int32_t now = std::min(left, piece);
       left -= now;
       if (!feed(now, left == 0 ? Feed::Want::last : Feed::Want::none)) return false;
     }
@@ -48,7 +50,7 @@ class Driver {
     tokens_.resize(static_cast<std::size_t>(n));
     for (TokenId& id : tokens_) id = any(random_);
     const Feed feed{&session_, tokens_, want};
-    engine_.run({&feed, 1});
+    engine_.run({&feed, 1}, [&](std::int64_t) { return go_on_(); });
     return go_on_();
   }
 
@@ -132,7 +134,7 @@ std::optional<BenchResult> measure(Engine& engine, const BenchSubject& subject, 
     result.samples_ns.push_back(
         std::max<std::int64_t>(std::chrono::nanoseconds(Clock::now() - start).count(), 1));
   }
-  result.kv_bytes = kv_bytes(engine, driver.session().n_past()).used;
+  result.kv = engine.kv_usage(driver.session().n_past());
   return result;
 }
 

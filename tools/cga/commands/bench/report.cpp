@@ -49,7 +49,14 @@ Record record_of(const BenchResult& result) {
       {"bandwidth_share", result.bandwidth_share()},
       {"load_ms", subject.load_ms},
       {"peak_rss_bytes", result.peak_rss_bytes},
-      {"kv_bytes", result.kv_bytes},
+      {"kv_bytes", result.kv.total()},
+      {"kv_archive_bytes", result.kv.archive},
+      {"kv_exact_bytes", result.kv.exact},
+      {"kv_resident_bytes", result.kv.residents},
+      {"kv_bf16_bytes", result.kv.bf16},
+      {"transform_bytes", subject.plan.transform},
+      {"scratch_bytes", subject.plan.scratch},
+      {"prefill_bytes", subject.plan.prefill},
   };
 }
 

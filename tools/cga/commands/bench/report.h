@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "cga/engine.h"
 #include "tools/cga/commands/bench/plan.h"
 
 namespace cga::cli {
@@ -17,6 +18,7 @@ struct BenchSubject {
   std::int64_t model_size = 0, model_n_params = 0;
   std::string kv_type;
   std::int32_t n_threads = 0;  // in use
+  MemoryPlan plan;
   double load_ms = 0;
   double bandwidth_gb_per_s = 0;  // reading memory with these threads
 };
@@ -27,7 +29,7 @@ struct BenchResult {
   std::string test_time;                 // RFC 3339, UTC
   std::vector<std::int64_t> samples_ns;  // [repetitions]
   double bytes_per_token = 0;            // least that must be read from memory: weights and cache
-  std::int64_t kv_bytes = 0;             // keys and values in the cache at the end
+  KvUsage kv;                            // keys and values at the end
   std::int64_t peak_rss_bytes = 0;       // of loading and this test
 
   std::vector<double> samples_ts() const;  ///< tokens per second

@@ -36,8 +36,8 @@ std::span<const float> run_piece(Engine& engine, std::span<Lane> lanes, const Pi
   std::vector<Feed> feeds;
   for (Lane& lane : lanes) {
     const std::span<const TokenId> inputs = lane.inputs;
-    feeds.push_back(
-        {&lane.session, inputs.subspan(static_cast<std::size_t>(piece.from), n_rows), piece.want});
+    feeds.push_back({&lane.session, inputs.subspan(static_cast<std::size_t>(piece.from), n_rows), piece.want,
+                     Feed::Span::generated});
   }
   const Stopwatch watch;
   const std::span<const float> logits = engine.run(feeds);

@@ -1,0 +1,59 @@
+// How many pages of each kind Compact Grouped Attention needs, from its settings alone: planned before
+// anything is allocated, and the same for the plan that is printed and the memory that is taken.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "base/checked.h"
+#include "cga/exact_rule.h"
+
+namespace cga {
+
+/// What a user sets; all in tokens but the rate.
+struct CompactSettings {
+  double bits = 0;  // a value of the archive
+  ExactRule rule;
+  std::int32_t residents = 0;  // archived tokens that are kept decoded, a sequence
+};
+
+/// Pages of one sequence that may grow to n_ctx tokens.
+class CompactPlan {
+ public:
+  CompactPlan(const CompactSettings& settings, std::int32_t n_ctx) : settings_(settings), n_ctx_(n_ctx) {}
+
+  /// Coded pages of a context of n_tokens.
+  std::int32_t archived_pages(std::int32_t n_tokens) const {
+    return settings_.rule.first_exact_page(n_tokens);
+  }
+  std::int32_t archived_pages() const { return archived_pages(n_ctx_); }
+
+  /// Pages of keys and values that are held: exact ones and residents.
+  std::int32_t held_pages() const {
+    const std::int32_t all = div_up(n_ctx_, page_tokens);
+    const std::int32_t dense = div_up(settings_.rule.sparse_from, page_tokens);
+    return std::min(all, std::max(dense, exact_pages() + div_up(settings_.residents, page_tokens)));
+  }
+
+  /// Of these, how many may hold decoded pages.
+  std::int32_t resident_pages() const { return std::max(0, held_pages() - exact_pages()); }
+
+  /// Archived pages that find no place among the residents and are decoded anew by every step. Page 0 always
+  /// has one: its first unit is exact.
+  std::int32_t transient_pages() const { return std::max(0, archived_pages() - 1 - resident_pages()); }
+
+  /// Pages of a context of n_tokens that hold exact tokens.
+  std::int32_t exact_pages(std::int32_t n_tokens) const {
+    const std::int32_t archived = archived_pages(n_tokens);
+    return div_up(n_tokens, page_tokens) - std::max(0, archived - 1);
+  }
+
+ private:
+  /// Beyond the dense beginning: the first page, those of the window, and the one that is being filled.
+  std::int32_t exact_pages() const { return 2 + settings_.rule.window / page_tokens; }
+
+  CompactSettings settings_;
+  std::int32_t n_ctx_;
+};
+
+}  // namespace cga
