@@ -69,13 +69,11 @@ struct AttendParams {
 enum class RopePairs : std::uint8_t { interleaved, halves };
 
 /// A layer group's transform in the arrangement its backend multiplies fastest, for any allocation of bits.
-/// Made by Ops::prepare_latent, used only with the Ops that made it.
+/// Made by Ops::prepare_latent, used only with the Ops that made it; may point into the LatentView's memory.
 class PreparedLatent {
  public:
   virtual ~PreparedLatent() = default;
-  std::int64_t n = 0, m = 0;     // channels, components
-  std::int64_t bytes = 0;        // it takes besides the view's memory
-  bool references_file = false;  // true: points into the LatentView's memory, which must stay mapped
+  std::int64_t n = 0, m = 0;  // channels, components
 };
 
 struct EncodeParams {
@@ -172,6 +170,10 @@ class Ops {
 
   /// Arranges a transform for coding (docs/sidecar.md).
   virtual std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view) = 0;
+
+  /// What a prepared transform of this shape takes in memory, the view's own included if it is used; for
+  /// planning. Only n, m and w are read.
+  virtual std::int64_t prepared_latent_bytes(const LatentView& view) const = 0;
 
   /// Codes whole pages of tokens. A token's codes depend on nothing but its row and the transform. Against
   /// the reference: at least 99.9 % of codes equal, the rest one step apart.

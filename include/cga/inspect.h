@@ -1,5 +1,5 @@
-// What a model file says about itself, without loading it: for any file of a known format, whether its
-// architecture is supported or not.
+// What a model file, or a sidecar, says about itself, without loading it: for any model file of a known
+// format, whether its architecture is supported or not.
 #pragma once
 
 #include <cstdint>
@@ -26,5 +26,39 @@ struct ModelDescription {
 
 /// @throws Error (bad_file, io)
 ModelDescription describe_model_file(const std::filesystem::path& path);
+
+struct SidecarDescription {
+  struct Group {
+    std::int32_t first_layer = 0, n_layers = 0;
+    std::int64_t n_channels = 0, n_components = 0, n_wide = 0;  // n_wide: with their basis in 16 bits
+    std::vector<double> spectrum;  // share of the variance in the first 1, 2, 4, 8 … components
+  };
+  /// How all groups together would be coded at a rate.
+  struct Rate {
+    double bits = 0;                                     // a value
+    std::int64_t eight = 0, four = 0, two = 0, one = 0;  // components that get so many bits
+    std::int64_t token_bytes = 0, token_bf16_bytes = 0;
+  };
+  struct Quality {
+    std::string text;
+    std::int64_t tokens = 0;
+    double bits = 0, kl = 0, ppl_change = 0, top1 = 0;
+  };
+  std::string tool, fingerprint;
+  std::int64_t file_bytes = 0, transform_bytes = 0;
+  double kv_bits = 0;  // defaults
+  std::int64_t kv_window = 0, kv_sparse_from = 0;
+  std::vector<Group> groups;
+  std::vector<Rate> rates;
+  std::vector<std::pair<std::string, std::int64_t>> calibration;  // text, tokens
+  std::vector<Quality> quality;                                   // measured when it was made
+};
+
+/// @param rates  to describe the coding at
+/// @throws Error (bad_file, io)
+SidecarDescription describe_sidecar(const std::filesystem::path& path, const std::vector<double>& rates);
+
+/// The sidecar that an engine would look for beside a model, whether it is there or not.
+std::filesystem::path sidecar_beside(const std::filesystem::path& model);
 
 }  // namespace cga

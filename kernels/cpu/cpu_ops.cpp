@@ -50,6 +50,10 @@ std::unique_ptr<PreparedLatent> CpuOps::prepare_latent(const LatentView& view) {
   return cpu::prepare_latent(view, pool_);
 }
 
+std::int64_t CpuOps::prepared_latent_bytes(const LatentView& view) const {
+  return cpu::prepared_latent_bytes(view);
+}
+
 void CpuOps::encode_pages(const EncodeParams& params) {
   cpu::encode_pages(params, pool_, latent_scratch_);
 }

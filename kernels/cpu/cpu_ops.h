@@ -26,6 +26,7 @@ class CpuOps final : public Ops {
   void append(const AppendParams& params) override;
   void attend(const AttendParams& params) override;
   std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view) override;
+  std::int64_t prepared_latent_bytes(const LatentView& view) const override;
   void encode_pages(const EncodeParams& params) override;
   void decode_units(const DecodeParams& params) override;
   void gather_pages(const GatherPagesParams& params) override;

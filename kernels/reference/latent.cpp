@@ -14,7 +14,6 @@ class Latent final : public PreparedLatent {
   explicit Latent(const LatentView& from) : view(from) {
     n = view.n;
     m = view.m;
-    references_file = true;
   }
 
   const LatentView view;
@@ -111,6 +110,10 @@ void unpack_unit(const Latent& latent, const LatentLayout& layout, const std::by
 }
 
 }  // namespace
+
+std::int64_t ReferenceOps::prepared_latent_bytes(const LatentView& view) const {
+  return view.bytes();  // read where it lies
+}
 
 std::unique_ptr<PreparedLatent> ReferenceOps::prepare_latent(const LatentView& view) {
   return std::make_unique<Latent>(view);

@@ -29,8 +29,7 @@ Archive::Archive(Backend& backend, const Sidecar& sidecar, double bits, const Ke
     Group group;
     group.layers = {from.first_layer, from.first_layer + from.n_layers};
     group.latent = backend.ops().prepare_latent(from.transform);
-    group.transform_bytes =
-        group.latent->bytes + (group.latent->references_file ? from.transform.bytes() : 0);
+    group.transform_bytes = backend.ops().prepared_latent_bytes(from.transform);
     group.layout = plan_layout(from.transform, bits);
     group.coded = backend.allocate(static_cast<std::size_t>(group.layout.page_bytes() * n_pages), "archive");
     channels = std::max(channels, from.transform.n);

@@ -4,6 +4,7 @@
 #include <string>
 
 #include "cga/codec_plan.h"
+#include "cga/inspect.h"
 
 namespace cga {
 namespace {
@@ -44,8 +45,7 @@ std::optional<Sidecar> find_sidecar(const EngineOptions& options, const ModelFil
     sidecar.require_match(file, base_model(family, hparams));
     return sidecar;
   }
-  std::filesystem::path beside = options.model;
-  beside.replace_extension(".cga");
+  const std::filesystem::path beside = sidecar_beside(options.model);
   std::error_code ignored;
   const bool found = options.shape.empty() && std::filesystem::exists(beside, ignored);
   const auto none = [&](const std::string& why) -> std::optional<Sidecar> {
@@ -96,8 +96,7 @@ CompactSettings compact_settings(const EngineOptions& options) {
 std::vector<GroupSize> group_sizes(const Sidecar& sidecar, double bits) {
   std::vector<GroupSize> sizes;
   for (const LayerGroup& group : sidecar.groups()) {
-    sizes.push_back({group.n_layers, group.transform.n, plan_layout(group.transform, bits).page_bytes(),
-                     group.transform.bytes()});
+    sizes.push_back({group.n_layers, group.transform, plan_layout(group.transform, bits).page_bytes()});
   }
   return sizes;
 }
@@ -116,8 +115,8 @@ std::vector<GroupSize> assumed_group_sizes(const Hparams& hparams, double bits) 
     view.m = round_up<std::int64_t>(view.n * 6 / 10, block_components);
     view.w = round_up<std::int64_t>(view.m / 30, block_components);
     const auto token_bits = static_cast<std::int64_t>(bits * static_cast<double>(view.n));
-    sizes.push_back({static_cast<std::int32_t>(n_layers), view.n,
-                     token_bits / block_components * block_components * page_tokens / 8, view.bytes()});
+    sizes.push_back({static_cast<std::int32_t>(n_layers), view,
+                     token_bits / block_components * block_components * page_tokens / 8});
   }
   return sizes;
 }

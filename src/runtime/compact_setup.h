@@ -28,12 +28,11 @@ void resolve_kv_options(EngineOptions& options, const Sidecar* sidecar);
 /// @param options  resolved
 CompactSettings compact_settings(const EngineOptions& options);
 
-/// Bytes of one layer group of a sidecar, or of one as it would be made for a shape that has none.
+/// Sizes of one layer group of a sidecar, or of one as it would be made for a shape that has none.
 struct GroupSize {
   std::int32_t n_layers = 0;
-  std::int64_t n_channels = 0;
-  std::int64_t page_bytes = 0;  // of coded pages
-  std::int64_t transform_bytes = 0;
+  LatentView transform;         // of an assumed group only n, m and w
+  std::int64_t page_bytes = 0;  // of a coded page
 };
 
 /// @param bits  a value

@@ -178,7 +178,6 @@ void Engine::Impl::make_cache() {
                        static_cast<std::int32_t>(attention.kv_dim())};
   compact = std::make_unique<CompactCache>(*backend, layout, *sidecar, compact_settings(options), frame,
                                            options.n_ctx, options.n_sequences);
-  plan.transform = compact->archive().transform_bytes();
   model.plan.groups.clear();
   for (std::int32_t g = 0; g < compact->archive().n_groups(); ++g) {
     model.plan.groups.push_back(compact->archive().layers(g));

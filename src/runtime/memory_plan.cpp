@@ -61,14 +61,14 @@ std::int64_t memory_there() {
 }
 
 /// Adds what the codec takes beside keys and values.
-void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hparams,
+void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hparams, const Ops& ops,
                std::span<const GroupSize> groups) {
   const KvLayout layout = kv_layout(hparams, options.kv);
   std::int64_t n_channels = 0;
   std::int32_t n_layers = 0;
   for (const GroupSize& group : groups) {
-    plan.transform += group.transform_bytes;
-    n_channels = std::max(n_channels, group.n_channels);
+    plan.transform += ops.prepared_latent_bytes(group.transform);
+    n_channels = std::max(n_channels, group.transform.n);
     n_layers = std::max(n_layers, group.n_layers);
   }
   const CompactPlan pages(compact_settings(options), options.n_ctx);
@@ -114,7 +114,7 @@ MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, cons
     const std::vector<GroupSize> groups = sidecar != nullptr ? group_sizes(*sidecar, options.kv_bits)
                                                              : assumed_group_sizes(hparams, options.kv_bits);
     for (const GroupSize& group : groups) archive_page_bytes += group.page_bytes;
-    add_codec(plan, options, hparams, groups);
+    add_codec(plan, options, hparams, ops, groups);
   }
   const KvUsage usage = kv_usage(options, hparams, archive_page_bytes, options.n_ctx);
   plan.kv_exact = usage.exact * options.n_sequences;

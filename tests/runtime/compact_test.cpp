@@ -243,6 +243,7 @@ TEST_CASE("what a cache takes is what was planned for it") {
   const Engine engine(some);
   const MemoryPlan plan = plan_memory(some);
   CHECK(plan.kv == engine.plan().kv);
+  CHECK(plan.total() == engine.plan().total());
   CHECK(plan.kv == plan.kv_exact + plan.kv_archive + plan.kv_residents);
   CHECK(engine.kv_usage(768).total() == plan.kv);
   const std::int64_t page = engine.kv_usage(64).bf16;

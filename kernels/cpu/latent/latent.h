@@ -17,6 +17,7 @@ struct LatentScratch {
 };
 
 std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view, ThreadPool& pool);
+std::int64_t prepared_latent_bytes(const LatentView& view);
 void encode_pages(const EncodeParams& params, ThreadPool& pool, LatentScratch& scratch);
 void decode_units(const DecodeParams& params, ThreadPool& pool, LatentScratch& scratch);
 void gather_pages(const GatherPagesParams& params, ThreadPool& pool);

@@ -16,6 +16,10 @@ Thresholds thresholds_between(const std::vector<float>& levels) {
   return thresholds;
 }
 
+BasisTiles tiles_of(const LatentView& view) {
+  return {.data = nullptr, .n_wide = view.w / block_components, .n_parts = view.n / tile_channels};
+}
+
 /// y: [64, 16]; levels: [2^bits], for unit variance
 template <int bits>
 void read_components(const std::byte* packed, const float* levels, const float* deviation, float sign,
@@ -46,13 +50,11 @@ CpuLatent::CpuLatent(const LatentView& view, ThreadPool& pool)
     }
     if (k < 3) thresholds_[k] = thresholds_between(levels_[k]);
   }
-  basis.n_wide = view.w / block_components;
-  basis.n_parts = view.n / tile_channels;
+  basis = tiles_of(view);
   const std::int64_t n_blocks = view.m / block_components;
   memory_ = AlignedMemory(static_cast<std::size_t>(basis.offset(n_blocks, 0) + tile_slack));
   basis.data = memory_.data();
   pool.parallel_for(n_blocks, [&](std::int64_t block, int) { copy_block(view, block, memory_.data()); });
-  bytes = static_cast<std::int64_t>(memory_.size() + (3 * scale.size() + deviation.size()) * sizeof(float));
 }
 
 void CpuLatent::copy_block(const LatentView& view, std::int64_t block, std::byte* to) const {
@@ -86,6 +88,11 @@ void CpuLatent::read_block(const LatentLayout::Block& block, const std::byte* pa
     default:
       return read_components<8>(packed, levels_[3].data(), deviations, sign, y);
   }
+}
+
+std::int64_t prepared_latent_bytes(const LatentView& view) {
+  const std::int64_t tiles = tiles_of(view).offset(view.m / block_components, 0) + tile_slack;
+  return tiles + (3 * view.n + view.m) * static_cast<std::int64_t>(sizeof(float));
 }
 
 std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view, ThreadPool& pool) {

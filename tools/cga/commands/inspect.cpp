@@ -1,15 +1,18 @@
-// `cga inspect`: what is in a model file, and how much memory it would take to run it. Loads no weights.
+// `cga inspect`: what is in a model file and its sidecar, and how much memory it would take to run it. Loads
+// no weights.
 #include <spdlog/fmt/fmt.h>
 
 #include <algorithm>
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "cga/engine.h"
 #include "cga/inspect.h"
+#include "tools/cga/commands/inspect/sidecar.h"
 #include "tools/cga/context.h"
 #include "tools/cga/options.h"
 
@@ -127,19 +130,51 @@ nlohmann::ordered_json plan_json(const MemoryPlan& plan) {
           {"prefill_bytes", plan.prefill}};
 }
 
+/// The sidecar that is named or lies beside the model.
+struct ShownSidecar {
+  std::string path;
+  SidecarDescription description;
+};
+
+std::optional<ShownSidecar> find_sidecar(const EngineOptions& engine) {
+  const bool named = !engine.sidecar.empty();
+  const std::filesystem::path path = named ? engine.sidecar : sidecar_beside(engine.model);
+  std::error_code ignored;
+  if (!named && !std::filesystem::exists(path, ignored)) return std::nullopt;
+  std::vector<double> rates{1.0, 1.5, 2.0};
+  if (engine.kv_bits > 0) rates = {engine.kv_bits};
+  return ShownSidecar{path.string(), describe_sidecar(path, rates)};
+}
+
+int inspect_shape(const InspectOptions& options, Context& context) {
+  if (!options.plan) {
+    throw Error(ErrorKind::usage, "--shape", "a shape has no file to look into",
+                "add --plan to see its memory");
+  }
+  const MemoryPlan plan = plan_memory(options.model.engine);
+  context.out.write(options.json ? nlohmann::ordered_json{{"plan", plan_json(plan)}}.dump(2) + "\n"
+                                 : plan_text(plan));
+  return 0;
+}
+
 int inspect(const InspectOptions& options, Context& context) {
   EngineOptions engine = options.model.engine;
+  if (!engine.shape.empty()) return inspect_shape(options, context);
   engine.model = model_path(engine, context);
+  engine.warn = [&](const std::string& what) { context.log.warn("{}", what); };
   const std::string path = engine.model.string();
   const ModelDescription model = describe_model_file(engine.model);
+  const std::optional<ShownSidecar> sidecar = find_sidecar(engine);
   if (options.json) {
     nlohmann::ordered_json object = model_json(model, path);
+    if (sidecar) object["sidecar"] = sidecar_json(sidecar->description, sidecar->path);
     if (options.plan) object["plan"] = plan_json(plan_memory(engine));
     // A file's strings may be any bytes; JSON's may not.
     context.out.write(object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n");
     return 0;
   }
   context.out.write(model_text(model, path, options.tensors));
+  if (sidecar) context.out.write(sidecar_text(sidecar->description, sidecar->path));
   if (options.plan) context.out.write(plan_text(plan_memory(engine)));
   return 0;
 }
@@ -148,7 +183,7 @@ int inspect(const InspectOptions& options, Context& context) {
 
 void add_inspect(CLI::App& app, Context& context) {
   const auto options = std::make_shared<InspectOptions>();
-  CLI::App* command = app.add_subcommand("inspect", "Show what is in a model file");
+  CLI::App* command = app.add_subcommand("inspect", "Show what is in a model file and its sidecar");
   command->add_flag("--plan", options->plan, "Show the memory it takes to run with the context given by -c");
   command->add_flag("--tensors", options->tensors, "List every tensor");
   command->add_flag("--json", options->json, "Write one JSON object with everything");
@@ -156,6 +191,9 @@ void add_inspect(CLI::App& app, Context& context) {
       ->check(whole_number(1, 4096))
       ->type_name("N")
       ->capture_default_str();
+  command
+      ->add_option("--shape", options->model.engine.shape, "Plan for a named shape (llama3-8b) instead of -m")
+      ->type_name("NAME");
   add_model_options(*command, options->model);
   context.on_run(command, [options, &context] { return inspect(*options, context); });
 }
