@@ -7,11 +7,11 @@ bench() {
   [ "$CODE" = 0 ] || fail "bench $*"
 }
 
-bench -p 16 -n 4 -d 0,32 -r 2 -o json
+bench -p 16 -n 4 -d 0,128 -r 2 -o json
 python3 - "$WORK/out" <<'PY' || fail "the json fields"
 import json, sys
 tests = json.load(open(sys.argv[1]))
-assert [(t["n_prompt"], t["n_gen"], t["n_depth"]) for t in tests] == [(16, 0, 0), (0, 4, 0), (16, 0, 32), (0, 4, 32)]
+assert [(t["n_prompt"], t["n_gen"], t["n_depth"]) for t in tests] == [(16, 0, 0), (0, 4, 0), (16, 0, 128), (0, 4, 128)]
 for t in tests:
     for name in ("build_commit cpu_info backends model_filename model_type test_time type_k type_v").split():
         assert isinstance(t[name], str) and t[name], name
@@ -22,7 +22,7 @@ for t in tests:
     assert abs(t["avg_ts"] - sum(t["samples_ts"]) / 2) < 1e-6 * t["avg_ts"]
     assert t["stddev_ts"] >= 0 and t["stddev_ns"] >= 0
 assert tests[3]["bytes_per_token"] > tests[1]["bytes_per_token"], "depth costs bytes"
-assert tests[3]["kv_bytes"] == 9 * tests[1]["kv_bytes"], "36 tokens and 4"
+assert tests[3]["kv_bytes"] == 3 * tests[1]["kv_bytes"], "132 tokens take three pages, 4 take one"
 PY
 
 bench -p 8 -n 0 -r 1 -t 1 -ub 4,8 --no-warmup -o csv
