@@ -1,12 +1,13 @@
 """Collects calibration text from what a Debian machine carries: prose, encyclopedia, code, chat and technical text.
 
-    python collect_text.py OUT [--prose FILES…] [--encyclopedia FILE] [--novel FILE] [--bytes N] [--seed N]
+    python collect_text.py OUT [--prose FILES…] [--encyclopedia FILE] [--novel FILE] [--debs FILES…] [--bytes N] [--seed N]
 
 writes OUT/calibration/*.txt, one file a kind, OUT/evaluation/*.txt, and OUT/sources.json: which files each was made
 of, with bytes and SHA-256. Standard library only. The same machine and seed give the same bytes.
 
   prose          the novels given (plain or .xz)
-  encyclopedia   the last 40 % of the WikiText file given
+  encyclopedia   what follows character 600,000 of the WikiText file given
+  essays, reference, sayings   of the Debian packages given with --debs (`apt-get download` fetches them): see PACKAGES
   python, c      sources below /usr/lib/python3* and /usr/include
   technical      manual pages, and documents below /usr/share/doc (texts, READMEs, FAQs; no changelogs, no licences)
   chat           conversations in ChatML put together from docstrings, manual pages and package descriptions
@@ -20,13 +21,19 @@ import bz2
 import collections
 import gzip
 import hashlib
+import html
 import json
 import lzma
 import pathlib
 import random
 import re
+import subprocess
+import tempfile
 
 PIECE = 48_000  # characters taken from one file, at most
+PACKAGES = {"essays": ("anarchism", "debian-handbook", "debian-history", "debian-reference-en"),
+            "reference": ("dict-gcide", "dict-foldoc", "dict-jargon", "dict-elements"),
+            "sayings": ("fortunes", "bible-kjv-text")}
 MARKS = {"user": "<|im_start|>user\n", "assistant": "<|im_start|>assistant\n", "system": "<|im_start|>system\n"}
 SYSTEMS = ["You are a helpful assistant.", "You are a helpful AI assistant named SmolLM, trained by Hugging Face",
            "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.", "You are an expert programmer.",
@@ -196,6 +203,44 @@ def chat(limit: int, rng: random.Random) -> Collection:
     return out
 
 
+def plain_html(page: str) -> str:
+    """The words of a page; block elements end a paragraph."""
+    page = re.sub(r"(?is)<(script|style|head|nav|table|pre)\b.*?</\1>", " ", page)
+    page = re.sub(r"(?i)</?(p|div|h[1-6]|li|ul|ol|br|blockquote|dt|dd)\b[^>]*>", "\n\n", re.sub(r"\s+", " ", page))
+    page = html.unescape(re.sub(r"<[^>]+>", "", page))
+    return re.sub(r"\n\s*\n\s*", "\n\n", re.sub(r"[ \t]+", " ", page)).strip()
+
+
+def package_texts(deb: pathlib.Path) -> list[tuple[str, str]]:
+    """(name, text) of what is worth reading in a package, in name order."""
+    out = []
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["dpkg-deb", "-x", str(deb), folder], check=True)
+        for path in sorted(p for p in pathlib.Path(folder).glob("usr/**/*") if p.is_file() and not p.is_symlink()):
+            name = f"{deb.name.split('_')[0]}: {path.relative_to(folder)}"
+            if path.suffix == ".dz":  # dictzip: gzip that can be read from the middle
+                out.append((name, gzip.decompress(path.read_bytes()).decode("utf-8", errors="replace")))
+            elif path.suffix in (".html", ".htm") and ("en" in path.parts or "en-US" in path.parts or not
+                                                       re.search(r"/[a-z]{2}([-_][A-Z]{2})?/", str(path))):
+                out.append((name, plain_html(read(path))))
+            elif path.parent.name == "fortunes" and not path.suffix or path.suffix == ".txt":
+                out.append((name, re.sub(r"\n%\n", "\n\n", read(path))))
+    return [(name, text) for name, text in out if len(text) > 2000]
+
+
+def packaged(debs: list[pathlib.Path], names: tuple[str, ...], limit: int, rng: random.Random) -> Collection:
+    """An equal share of each package that was given; of large files a stretch anywhere."""
+    out, chosen = Collection(limit), [d for d in debs if d.name.split("_")[0] in names]
+    for i, deb in enumerate(sorted(chosen, key=lambda d: names.index(d.name.split("_")[0]))):
+        texts, end = package_texts(deb), out.size + (limit - out.size) // (len(chosen) - i)
+        rng.shuffle(texts)
+        piece = max(PIECE, (limit // max(1, len(chosen))) // max(1, len(texts)))
+        for name, text in texts:
+            start = rng.randrange(max(1, len(text) - piece))
+            out.add(name, text[start:start + min(piece, max(0, end - out.size))])
+    return out
+
+
 def collect(paths: list[pathlib.Path], limit: int, change=lambda text: text) -> Collection:
     out = Collection(limit)
     for path in paths:
@@ -215,6 +260,7 @@ def main() -> None:
     parser.add_argument("--prose", nargs="*", type=pathlib.Path, default=[], help="novels for calibration")
     parser.add_argument("--encyclopedia", type=pathlib.Path, help="WikiText: its start is evaluation, its end calibration")
     parser.add_argument("--novel", type=pathlib.Path, help="novel for evaluation only")
+    parser.add_argument("--debs", nargs="*", type=pathlib.Path, default=[], help="Debian packages with texts for calibration")
     parser.add_argument("--bytes", type=int, default=1_200_000, help="of each calibration text (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -230,7 +276,7 @@ def main() -> None:
     if options.encyclopedia:
         text, name = read(options.encyclopedia), options.encyclopedia.name
         texts["encyclopedia"] = Collection(limit)
-        texts["encyclopedia"].add(f"{name}, its last 40 %", text[len(text) * 6 // 10:])
+        texts["encyclopedia"].add(f"{name}, from character 600,000", text[600_000:])
         evaluation["encyclopedia"].add(f"{name}, its first 8 %", text[:len(text) * 8 // 100])
     if options.novel:
         evaluation["novel"].add(f"{options.novel.name}, from character 20,000", read(options.novel)[20_000:])
@@ -239,6 +285,8 @@ def main() -> None:
     pages = alternate(documents(rng), manuals(rng))
     texts["technical"] = collect(pages, limit, lambda t: plain_manual(t) if re.search(r"^\.(TH|Dd|SH) ", t, re.M) else t)
     texts["chat"] = chat(limit, rng)
+    for kind, names in PACKAGES.items():
+        texts[kind] = packaged(options.debs, names, limit, rng)
     for path in sorted(p for root in pathlib.Path("/usr/lib").glob("python3*/asyncio") for p in root.glob("*.py")):
         evaluation["asyncio"].add(str(path), read(path))
 
