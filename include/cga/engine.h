@@ -16,7 +16,8 @@
 namespace cga {
 
 /// How keys and values are kept. `cga`: exact near the end and the beginning, compressed between
-/// (docs/cga.md); `automatic`: cga if the model has a sidecar, else bf16.
+/// (docs/cga.md); `automatic`: cga if the model has a sidecar and the
+/// context can grow beyond what stays exact, else bf16.
 enum class KvType { automatic, bf16, f32, cga };
 
 struct EngineOptions {

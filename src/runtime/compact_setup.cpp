@@ -66,7 +66,12 @@ std::optional<Sidecar> find_sidecar(const EngineOptions& options, const ModelFil
 }
 
 void resolve_kv_options(EngineOptions& options, const Sidecar* sidecar) {
-  if (options.kv == KvType::automatic) options.kv = sidecar != nullptr ? KvType::cga : KvType::bf16;
+  if (options.kv == KvType::automatic) {
+    // A context that stays exact anyway needs no codec.
+    const bool stays_exact = sidecar != nullptr && !sets_cga_options(options) &&
+                             options.n_ctx <= sidecar->metadata().defaults.kv_sparse_from;
+    options.kv = sidecar != nullptr && !stays_exact ? KvType::cga : KvType::bf16;
+  }
   if (options.kv != KvType::cga) {
     require(!sets_cga_options(options), "--kv", "settings of cga beside another kind of cache", "--kv cga");
     return;

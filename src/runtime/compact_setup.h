@@ -21,6 +21,7 @@ std::optional<Sidecar> find_sidecar(const EngineOptions& options, const ModelFil
                                     const Hparams& hparams);
 
 /// Fills in what the options leave to the sidecar: kv, and for cga its settings.
+/// @param options  with n_ctx resolved
 /// @param sidecar  null if there is none
 /// @throws Error (usage) for numbers out of range
 void resolve_kv_options(EngineOptions& options, const Sidecar* sidecar);

@@ -18,7 +18,7 @@ assert sum(t["bytes"] for t in d["tensors"]) == sum(t["bytes"] for t in d["types
 plan = d["plan"]
 pages = (1000 + 63) // 64
 assert plan["kv"] == plan["kv_bf16"] == pages * 64 * 30 * 2 * 3 * 64 * 2, plan  # layers, K and V, heads, width, bf16
-assert plan["total"] == plan["weights"] + plan["kv"] + plan["scratch"]
+assert plan["total"] == sum(plan[k] for k in ("weights", "kv", "transform_bytes", "scratch", "prefill_bytes"))
 END
 cga inspect -m "$MODEL" --plan -c 1000 --kv f32 --json </dev/null
 python3 -c 'import json, sys; p = json.load(open(sys.argv[1]))["plan"]; assert p["kv"] == 2 * p["kv_bf16"]' "$WORK/out" ||

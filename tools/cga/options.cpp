@@ -166,12 +166,15 @@ namespace {
 void log_cache(const Engine& engine, KvType asked, Context& context) {
   const EngineOptions& used = engine.options();
   if (used.kv == KvType::cga) {
-    context.log.info(
+    const auto level = used.n_ctx > used.kv_sparse_from ? spdlog::level::info : spdlog::level::debug;
+    context.log.log(
+        level,
         "kv cga: {} bits a value, window {}, exact up to {}, {} residents; everything archived is read",
         used.kv_bits, format_count(used.kv_window), format_count(used.kv_sparse_from),
         format_count(used.kv_residents));
   } else if (asked == KvType::automatic) {
-    context.log.debug("no sidecar beside the model: keys and values stay whole, as bf16");
+    context.log.debug(
+        "keys and values stay whole, as bf16: no sidecar beside the model, or a context that stays exact");
   }
 }
 
