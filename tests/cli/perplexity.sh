@@ -59,6 +59,26 @@ kld = float(re.search(r"Mean    KLD:\s*(\S+)", open(sys.argv[1]).read()).group(1
 assert 1e-9 < kld < 1e-2, kld
 PY
 
+# Beside full attention no file is needed: bf16 is compared with f32, everything else with bf16.
+ppl -c 64 --chunks 2 -f "$TEXT" --kv f32 --save-base "$WORK/f32"
+ppl --kl-divergence "$WORK/f32" --kv bf16
+cp "$WORK/out" "$WORK/by-file"
+ppl -c 64 --chunks 2 -f "$TEXT" --kv bf16 --kl-full
+[ "$CODE" = 0 ] && contains "$ERR" "--kv bf16 beside full attention in f32" || fail "--kl-full"
+python3 - "$WORK/by-file" "$WORK/out" <<'PY' || fail "--kl-full finds what the file finds"
+import re, sys
+by_file, beside = (open(path).read() for path in sys.argv[1:])
+number = lambda text, label: float(re.search(re.escape(label) + r"\s*:\s*([-+]?[\d.]+)", text).group(1))
+for label, within in (("Mean PPL(Q)", 1e-9), ("Mean PPL(base)", 1e-9), ("PPL change", 1e-9), ("Same top p", 1e-9),
+                      ("Mean    KLD", 2e-7), ("99.0%   KLD", 5e-6)):  # divergences differ by the file's coding
+    assert abs(number(by_file, label) - number(beside, label)) < within, label
+assert 1e-7 < number(beside, "Mean    KLD") < 1e-3, "the rounding of bf16"
+words = lambda text: re.sub(r"[-+]?\d+\.\d+", "", text).split()
+assert words(by_file) == words(beside), "the same lines"
+PY
+ppl -c 64 --chunks 2 -f "$TEXT" --kv f32 --kl-full -ub 24 -t 1
+[ "$CODE" = 0 ] && contains "$ERR" "--kv f32 beside full attention in bf16" || fail "--kl-full with f32"
+
 ppl -c 64 --chunks 1 --ppl-stride 16 -f "$TEXT"
 [ "$CODE" = 0 ] && contains "$OUT" "Final estimate" || fail "overlapping chunks"
 
@@ -73,6 +93,9 @@ refused 2 "at least 4096 tokens" -c 2048 -f "$TEXT"
 refused 2 "--score-from" -c 64 --score-from 63 -f "$TEXT"
 refused 2 "-f" -c 64
 refused 6 "missing" -c 64 -f "$WORK/missing"
+refused 2 "--kl-full" -f "$TEXT" --kl-full --save-base "$WORK/none"
+refused 2 "--kl-full" -f "$TEXT" --kl-full --kl-divergence "$BASE"
+refused 2 "no text" -c 64 --kl-full
 head -c 100000 "$BASE" >"$WORK/cut"
 refused 3 "size" --kl-divergence "$WORK/cut"
 refused 3 "no base file" --kl-divergence "$TEXT"
