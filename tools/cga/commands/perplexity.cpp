@@ -12,6 +12,7 @@
 #include "tools/cga/commands/perplexity/report.h"
 #include "tools/cga/commands/perplexity/run.h"
 #include "tools/cga/commands/perplexity/scorers.h"
+#include "tools/cga/commands/perplexity/token_ids.h"
 #include "tools/cga/options.h"
 #include "tools/cga/stats.h"
 
@@ -22,6 +23,7 @@ struct PerplexityOptions {
   ModelOptions model;
   ChunkOptions chunks;
   std::filesystem::path text;
+  std::filesystem::path ids;
   std::filesystem::path save_base;
   std::filesystem::path compare_with;
   bool compare_with_full = false;
@@ -66,6 +68,15 @@ TokenId wanted_bos(const Tokenizer& tokenizer) {
   return tokenizer.adds_bos() ? tokenizer.bos() : -1;
 }
 
+Input read_ids(const std::filesystem::path& path, const Engine& engine, Context& context) {
+  TokenIds text = read_token_ids(path);
+  require_vocabulary(text, engine.info().n_vocab, path.string());
+  context.log.debug("{}: {} ids of {}, made by {} from {}", path.string(),
+                    format_count(static_cast<std::int64_t>(text.ids.size())), text.name, text.tokenizer,
+                    text.source);
+  return {std::move(text.ids), text.bos ? wanted_bos(engine.tokenizer()) : -1};
+}
+
 Input encode_text(const std::filesystem::path& path, const Tokenizer& tokenizer, Context& context) {
   const Stopwatch watch;
   Input input{tokenizer.encode(read_text_file(path), /*parse_special=*/false), wanted_bos(tokenizer)};
@@ -77,9 +88,18 @@ Input encode_text(const std::filesystem::path& path, const Tokenizer& tokenizer,
 /// The text that the options name; no tokens if none.
 Input read_input(const PerplexityOptions& options, const Engine& engine, Context& context) {
   Input input;
+  if (!options.ids.empty()) input = read_ids(options.ids, engine, context);
   if (!options.text.empty()) input = encode_text(options.text, engine.tokenizer(), context);
   if (input.bos >= 0) input.tokens.insert(input.tokens.begin(), input.bos);
   return input;
+}
+
+/// Ids are chosen to be run as they are: one chunk of them is enough. A text of less than two chunks is
+/// refused, as llama.cpp does.
+ChunkOptions chunk_options(const PerplexityOptions& options) {
+  ChunkOptions chunks = options.chunks;
+  if (!options.ids.empty()) chunks.min_chunks = 1;
+  return chunks;
 }
 
 /// Runs all chunks, telling after the first pass how long the rest will take.
@@ -115,15 +135,15 @@ int finish(const Engine& engine, const ChunkRun& run, Context& context) {
 }
 
 void require_text(const PerplexityOptions& options) {
-  if (!options.text.empty()) return;
-  throw Error(ErrorKind::usage, "-f", "no text was given", "name a file with -f");
+  if (!options.text.empty() || !options.ids.empty()) return;
+  throw Error(ErrorKind::usage, "-f", "no text was given", "name a file with -f or --ids");
 }
 
 int estimate(const PerplexityOptions& options, Context& context) {
   require_text(options);
   Engine engine = open_for_chunks(options, chunk_length(options.chunks), context);
   const Input input = read_input(options, engine, context);
-  const ChunkPlan plan = plan_chunks(options.chunks, static_cast<std::int64_t>(input.tokens.size()));
+  const ChunkPlan plan = plan_chunks(chunk_options(options), static_cast<std::int64_t>(input.tokens.size()));
   std::unique_ptr<BaseWriter> base;
   if (!options.save_base.empty()) {
     base = std::make_unique<BaseWriter>(options.save_base, plan, engine.info().n_vocab, engine.info().name,
@@ -166,7 +186,7 @@ int compare_with_full(const PerplexityOptions& options, Context& context) {
   require_text(options);
   Engine engine = open_for_chunks(options, chunk_length(options.chunks), context);
   const Input input = read_input(options, engine, context);
-  const ChunkPlan plan = plan_chunks(options.chunks, static_cast<std::int64_t>(input.tokens.size()));
+  const ChunkPlan plan = plan_chunks(chunk_options(options), static_cast<std::int64_t>(input.tokens.size()));
   Engine full = open_full(engine, context);
   ThreadPool threads(engine.options().n_threads);
   FullScorer scorer(threads, context.out);
@@ -184,7 +204,10 @@ void add_perplexity(CLI::App& app, Context& context) {
   const auto options = std::make_shared<PerplexityOptions>();
   options->model.engine.n_ctx = options->chunks.n_ctx;
   add_model_options(*command, options->model);
-  command->add_option("-f,--file", options->text, "The text")->type_name("FILE");
+  CLI::Option* text = command->add_option("-f,--file", options->text, "The text")->type_name("FILE");
+  command->add_option("--ids", options->ids, "The text as token ids, from tools/adapt/make_ids.py")
+      ->type_name("FILE")
+      ->excludes(text);
   CLI::Option* chunks =
       command->add_option("--chunks", options->chunks.max_chunks, "Chunks to score; -1: all of the text")
           ->check(whole_number(-1))
