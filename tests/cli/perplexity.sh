@@ -59,6 +59,58 @@ kld = float(re.search(r"Mean    KLD:\s*(\S+)", open(sys.argv[1]).read()).group(1
 assert 1e-9 < kld < 1e-2, kld
 PY
 
+# Beside full attention no file is needed: bf16 is compared with f32, everything else with bf16.
+ppl -c 64 --chunks 2 -f "$TEXT" --kv f32 --save-base "$WORK/f32"
+ppl --kl-divergence "$WORK/f32" --kv bf16
+cp "$WORK/out" "$WORK/by-file"
+ppl -c 64 --chunks 2 -f "$TEXT" --kv bf16 --kl-full
+[ "$CODE" = 0 ] && contains "$ERR" "--kv bf16 beside full attention in f32" || fail "--kl-full"
+python3 - "$WORK/by-file" "$WORK/out" <<'PY' || fail "--kl-full finds what the file finds"
+import re, sys
+by_file, beside = (open(path).read() for path in sys.argv[1:])
+number = lambda text, label: float(re.search(re.escape(label) + r"\s*:\s*([-+]?[\d.]+)", text).group(1))
+for label, within in (("Mean PPL(Q)", 1e-9), ("Mean PPL(base)", 1e-9), ("PPL change", 1e-9), ("Same top p", 1e-9),
+                      ("Mean    KLD", 2e-7), ("99.0%   KLD", 5e-6)):  # divergences differ by the file's coding
+    assert abs(number(by_file, label) - number(beside, label)) < within, label
+assert 1e-7 < number(beside, "Mean    KLD") < 1e-3, "the rounding of bf16"
+words = lambda text: re.sub(r"[-+]?\d+\.\d+", "", text).split()
+assert words(by_file) == words(beside), "the same lines"
+PY
+ppl -c 64 --chunks 2 -f "$TEXT" --kv f32 --kl-full -ub 24 -t 1
+[ "$CODE" = 0 ] && contains "$ERR" "--kv f32 beside full attention in bf16" || fail "--kl-full with f32"
+
+# Token ids are fed as they are; those of the text, taken from its base file, give what the text gives. One chunk is
+# enough.
+ids() { # [OUT] [IDS], an expression of `tokens`: the text's
+  python3 - "$BASE" "$@" <<'PY'
+import hashlib, json, struct, sys
+base, out, expression = sys.argv[1:]
+raw = open(base, "rb").read()
+name_bytes, n_tokens = struct.unpack_from("<2I", raw, 32)
+tokens = list(struct.unpack_from(f"<{n_tokens}i", raw, 40 + name_bytes))
+ids = eval(expression)
+json.dump({"format": "cga-token-ids", "version": 1, "name": "tide pools", "tokenizer": "smollm", "source": "a test",
+           "bos": False, "n_tokens": len(ids), "sha256": hashlib.sha256(struct.pack(f"<{len(ids)}i", *ids)).hexdigest(),
+           "ids": ids}, open(out, "w"))
+PY
+}
+ids "$WORK/two.json" "tokens"
+ids "$WORK/one.json" "tokens[:64]"
+ids "$WORK/short.json" "tokens[:63]"
+ids "$WORK/foreign.json" "tokens[:100] + [49152]"
+sed 's/"n_tokens": 128, "sha256": "./&0/' "$WORK/two.json" >"$WORK/damaged.json"
+ppl -c 64 --chunks 2 --ids "$WORK/two.json"
+[ "$CODE" = 0 ] && [ "$OUT" = "$FIRST" ] || fail "the ids of the text"
+ppl -c 64 --ids "$WORK/one.json"
+[ "$CODE" = 0 ] && [ "${OUT%%,*}" = "${FIRST%%,*}" ] || fail "one chunk of ids"
+contains "$ERR" "1 chunk of 64 tokens, 31 scored" || fail "what is run"
+ppl -c 64 --ids "$WORK/one.json" --score-from 20 --kl-full --kv bf16
+[ "$CODE" = 0 ] && contains "$OUT" "PPL change" && contains "$ERR" "43 scored" || fail "ids beside full attention"
+ppl --kl-divergence "$BASE" --ids "$WORK/two.json"
+[ "$CODE" = 0 ] || fail "ids and a base of the same tokens"
+ppl -c 128 --chunks 1 --ids "$(dirname "$0")/../vectors/ids/wiki.json"
+[ "$CODE" = 0 ] && contains "$OUT" "Final estimate" || fail "the ids that are kept with the tests"
+
 ppl -c 64 --chunks 1 --ppl-stride 16 -f "$TEXT"
 [ "$CODE" = 0 ] && contains "$OUT" "Final estimate" || fail "overlapping chunks"
 
@@ -73,6 +125,16 @@ refused 2 "at least 4096 tokens" -c 2048 -f "$TEXT"
 refused 2 "--score-from" -c 64 --score-from 63 -f "$TEXT"
 refused 2 "-f" -c 64
 refused 6 "missing" -c 64 -f "$WORK/missing"
+refused 2 "--kl-full" -f "$TEXT" --kl-full --save-base "$WORK/none"
+refused 2 "--kl-full" -f "$TEXT" --kl-full --kl-divergence "$BASE"
+refused 2 "no text" -c 64 --kl-full
+refused 2 "at least 64 tokens" -c 64 --ids "$WORK/short.json"
+refused 2 "--ids" --ids "$WORK/one.json" -f "$TEXT"
+refused 6 "missing" --ids "$WORK/missing"
+refused 3 "sha256" -c 64 --ids "$WORK/damaged.json"
+refused 3 "ids[100]: 49152, and the model has 49152 tokens" -c 64 --ids "$WORK/foreign.json"
+refused 3 "JSON" -c 64 --ids "$TEXT"
+refused 3 "tokens" --kl-divergence "$BASE" --ids "$WORK/foreign.json"
 head -c 100000 "$BASE" >"$WORK/cut"
 refused 3 "size" --kl-divergence "$WORK/cut"
 refused 3 "no base file" --kl-divergence "$TEXT"

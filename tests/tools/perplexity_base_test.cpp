@@ -72,6 +72,21 @@ TEST_CASE("the divergence of two rows is that of their exact distributions") {
   CHECK(compared.nll == Approx(negative_log_likelihood(model, 17)));
 }
 
+TEST_CASE("a row that was not coded differs from itself by nothing, from others by the exact divergence") {
+  const std::vector<float> base = random_row(5'000, 1, 3.0f), model = random_row(5'000, 2, 3.0f);
+  const RowComparison self = compare_row(base, 17, base);
+  CHECK(self.kld == 0.0);
+  CHECK(self.nll == self.nll_base);
+  CHECK(self.same_top);
+  const RowComparison other = compare_row(model, 17, base);
+  CHECK(other.kld == Approx(exact_kld(base, model)).epsilon(1e-6));
+  CHECK(other.kld != Approx(exact_kld(model, base)).epsilon(1e-3));  // and not the other way round
+  CHECK(other.nll == Approx(negative_log_likelihood(model, 17)));
+  CHECK(other.nll_base == Approx(negative_log_likelihood(base, 17)));
+  CHECK(other.p_diff == Approx(std::exp(-other.nll) - std::exp(-other.nll_base)));
+  CHECK_FALSE(other.same_top);
+}
+
 TEST_CASE("rows that are equal everywhere, and rows with a huge range, are coded") {
   const std::vector<float> flat(100, 2.5f);
   CHECK(code_and_compare(flat, flat, 5).nll == Approx(std::log(100.0)));

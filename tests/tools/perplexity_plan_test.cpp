@@ -65,6 +65,15 @@ TEST_CASE("a short text is refused with both counts") {
   CHECK(plan_chunks({.n_ctx = 512}, 1024).n_chunks == 2);
 }
 
+TEST_CASE("one chunk is enough where the caller says so") {
+  const ChunkPlan plan = plan_chunks({.n_ctx = 512, .score_from = 100, .min_chunks = 1}, 512);
+  CHECK(plan.n_chunks == 1);
+  CHECK(plan.n_rows() == 411);
+  CHECK(plan_chunks({.n_ctx = 512, .min_chunks = 1}, 1023).n_chunks == 1);
+  CHECK(plan_chunks({.n_ctx = 512, .stride = 256, .min_chunks = 1}, 640).n_chunks == 1);
+  CHECK(refusal({.n_ctx = 512, .min_chunks = 1}, 511) == ErrorKind::usage);
+}
+
 TEST_CASE("options out of range are refused") {
   CHECK(refusal({.n_ctx = 1}, 1000) == ErrorKind::usage);
   CHECK(refusal({.n_ctx = 512, .stride = 512}, 10'000) == ErrorKind::usage);

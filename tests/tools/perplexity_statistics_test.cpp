@@ -2,8 +2,10 @@
 #include "tools/cga/commands/perplexity/statistics.h"
 
 #include <cmath>
+#include <string>
 
 #include "support/catch.h"
+#include "tools/cga/commands/perplexity/report.h"
 
 namespace cga::cli {
 namespace {
@@ -59,6 +61,15 @@ TEST_CASE("comparisons with a base keep the pairing of rows") {
   CHECK(totals.same_top().error == Approx(std::sqrt(0.75 * 0.25 / 3.0)));
   CHECK(totals.sorted_kld().front() == Approx(0.005));
   CHECK(totals.sorted_kld().back() == Approx(0.04));
+}
+
+TEST_CASE("the change of perplexity has an interval of 1.96 paired standard errors") {
+  // Log ratios 0.01 and 0.03: mean 0.02, standard error 0.01; e^0.02 - 1 = 2.020 %, e^0.02 * 1.96 * 0.01
+  // = 2.000 %.
+  ComparisonTotals totals;
+  totals.add({1.01, 1.0, 0.0, 0.0, true});
+  totals.add({3.03, 3.0, 0.0, 0.0, true});
+  CHECK(comparison_summary(totals).find("\nPPL change: +2.020 % ± 2.000 % (95 %)\n") != std::string::npos);
 }
 
 TEST_CASE("independent rows give the error of independent perplexities") {

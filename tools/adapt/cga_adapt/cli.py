@@ -33,7 +33,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="of all transforms together (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--eval", nargs="*", default=[], help="text to measure quality on; keep it out of --text")
+    parser.add_argument("--eval", nargs="*", default=[], help="text to measure quality on, "
+                        "or token ids (.json, from make_ids.py); keep it out of --text")
     parser.add_argument("--eval-tokens", type=int, default=8192, help="from the start of each (default %(default)s)")
     parser.add_argument("--stats", help="file where statistics are kept, and picked up again if it exists")
     return parser.parse_args(arguments)
@@ -123,7 +124,8 @@ def adapt(options: argparse.Namespace) -> None:
     group_layers = split_layers(source.config, options.group_layers)
     tokenizer = tokens.load(source)
     sequences, record = tokens.sequences(tokens.read(tokenizer, files(options.text)), options.seq_len, options.tokens)
-    evaluation = [tokens.Text(t.name, t.ids[:options.eval_tokens]) for t in tokens.read(tokenizer, files(options.eval))]
+    evaluation = [tokens.Text(t.name, t.ids[:options.eval_tokens])
+                  for t in tokens.read_evaluation(tokenizer, files(options.eval))]
     say(f"{sum(map(len, sequences)):,} tokens in {len(sequences)} sequences of {len(record)} texts, {since()}")
     for entry in record:
         say(f"  {entry['tokens']:9,} {entry['text']}")

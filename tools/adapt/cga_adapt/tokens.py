@@ -10,6 +10,7 @@ import numpy as np
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 
+from . import token_ids
 from .checkpoint import Checkpoint, GgufCheckpoint
 
 LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
@@ -47,6 +48,11 @@ def load(checkpoint: Checkpoint) -> tokenizers.Tokenizer:
     return byte_pair_tokenizer(get("tokens"), get("token_type"), get("merges"), get("pre"))
 
 
+def describe(checkpoint: Checkpoint, tokenizer: tokenizers.Tokenizer) -> str:
+    pre = checkpoint.field("tokenizer.ggml.pre") if isinstance(checkpoint, GgufCheckpoint) else "tokenizer.json"
+    return f"{pre}, {tokenizer.get_vocab_size()} tokens"
+
+
 def read_text(path: pathlib.Path) -> str:
     opener = {".xz": lzma.open, ".bz2": bz2.open}.get(path.suffix, open)
     with opener(path, "rb") as file:
@@ -66,6 +72,16 @@ def read(tokenizer: tokenizers.Tokenizer, paths: list[str]) -> list[Text]:
         ids = tokenizer.encode(read_text(path), add_special_tokens=False).ids
         name = path.stem if path.suffix in (".xz", ".bz2") else path.name
         texts.append(Text(name, np.asarray(ids, np.int32)))
+    return texts
+
+
+def read_evaluation(tokenizer: tokenizers.Tokenizer, paths: list[str]) -> list[Text]:
+    """Texts, and files of token ids (.json), which are taken as they are."""
+    n_vocab = tokenizer.get_vocab_size()
+    texts = []
+    for path in paths:
+        is_ids = pathlib.Path(path).suffix == ".json"
+        texts += [Text(*token_ids.read(path, n_vocab))] if is_ids else read(tokenizer, [path])
     return texts
 
 

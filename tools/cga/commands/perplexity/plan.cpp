@@ -35,18 +35,18 @@ ChunkPlan plan_chunks(const ChunkOptions& options, std::int64_t n_tokens) {
                 "give --score-from or --ppl-stride");
   }
   if (options.score_from >= 0) check_range("--score-from", options.score_from, 0, plan.length - 2);
-  if (n_tokens < 2 * std::int64_t{plan.length}) {
-    throw Error(ErrorKind::usage, "-f",
-                "at least " + std::to_string(2 * std::int64_t{plan.length}) +
-                    " tokens are needed for chunks of " + std::to_string(plan.length) +
-                    ", and the text has only " + std::to_string(n_tokens),
+  const std::int64_t needed = std::int64_t{options.min_chunks} * plan.length;
+  if (n_tokens < needed) {
+    throw Error(ErrorKind::usage, "-f, --ids",
+                "at least " + std::to_string(needed) + " tokens are needed for chunks of " +
+                    std::to_string(plan.length) + ", and the text has only " + std::to_string(n_tokens),
                 "give a longer text or a smaller -c");
   }
   std::int64_t fitting = 0;
   if (options.stride > 0) {
     plan.step = options.stride;
     plan.first_scored = plan.length - 1 - options.stride;
-    fitting = (n_tokens - plan.length + options.stride - 1) / options.stride;
+    fitting = std::max<std::int64_t>((n_tokens - plan.length + options.stride - 1) / options.stride, 1);
   } else {
     plan.step = plan.length;
     plan.first_scored = options.score_from >= 0 ? options.score_from : plan.length / 2;

@@ -16,6 +16,7 @@ struct ChunkOptions {
   std::int32_t score_from =
       -1;  ///< first row of a chunk that is scored; -1: its second half (not with stride)
   std::int32_t max_chunks = -1;  ///< -1: as many as the text fills
+  std::int32_t min_chunks = 2;   ///< a text must hold so many times the tokens of a chunk
 };
 
 /// Chunks of one length at equal distances. Row r of a chunk predicts the chunk's token r + 1; the rows
@@ -35,8 +36,7 @@ struct ChunkPlan {
 /// Tokens a chunk holds: the context, and with a stride half of it more, as llama.cpp does.
 std::int32_t chunk_length(const ChunkOptions& options);
 
-/// @throws Error (usage) if an option is out of range, or with both counts if the text is shorter than two
-/// chunks
+/// @throws Error (usage) if an option is out of range, or with both counts if the text is too short
 ChunkPlan plan_chunks(const ChunkOptions& options, std::int64_t n_tokens);
 
 /// The tokens of chunk `chunk` that are fed: all but the last, beginning with `bos` (-1: with its own first

@@ -45,4 +45,7 @@ CodedRowHead encode_row(std::span<const float> logits, TokenId target, std::span
 RowComparison compare_row(std::span<const float> logits, TokenId target, const CodedRowHead& base,
                           std::span<const std::uint16_t> codes);
 
+/// Compares it with a row that was not coded: 0 exactly if both are the same.  logits, base: [n_vocab]
+RowComparison compare_row(std::span<const float> logits, TokenId target, std::span<const float> base);
+
 }  // namespace cga::cli

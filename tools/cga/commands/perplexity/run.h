@@ -17,6 +17,7 @@ namespace cga::cli {
 struct ScoredRows {
   std::int64_t first = 0;            // the first one's number among all scored rows of the run
   std::span<const float> logits;     // [n_rows, n_vocab], f32
+  std::span<const float> full;       // likewise, of full attention; empty if it does not run beside
   std::span<const TokenId> targets;  // [n_rows]: the tokens that came next
 };
 
@@ -25,6 +26,12 @@ class Scorer {
   virtual ~Scorer() = default;
   virtual void score(const ScoredRows& rows) = 0;     // rows arrive in order
   virtual void finish_chunk(std::int32_t chunk) = 0;  // all rows of this chunk were scored
+};
+
+/// What a text is run through.
+struct Engines {
+  Engine& tested;
+  Engine* full = nullptr;  // full attention over the same chunks beside it, to compare with; null: none
 };
 
 /// Chunks of this length that go through the engine together: as many as fit in a ubatch.
@@ -39,9 +46,10 @@ struct ChunkRun {
 };
 
 /// @param tokens     at least plan.n_tokens()
-/// @param engine     with chunks_at_once() sequences of at least plan.length - 1 tokens
+/// @param engines    with chunks_at_once() sequences of at least plan.length - 1 tokens, and one n_ubatch
 /// @param go_on      asked after every piece; false: stop
-ChunkRun run_chunks(Engine& engine, const ChunkPlan& plan, const std::vector<TokenId>& tokens, TokenId bos,
-                    Scorer& scorer, const AfterPiece& go_on);
+/// @return           the tested engine's statistics
+ChunkRun run_chunks(const Engines& engines, const ChunkPlan& plan, const std::vector<TokenId>& tokens,
+                    TokenId bos, Scorer& scorer, const AfterPiece& go_on);
 
 }  // namespace cga::cli

@@ -10,9 +10,10 @@
 namespace cga::cli {
 namespace {
 
-std::span<const float> row_of(const ScoredRows& rows, std::size_t i) {
-  const std::size_t n_vocab = rows.logits.size() / rows.targets.size();
-  return rows.logits.subspan(i * n_vocab, n_vocab);
+/// Row i of the logits [n_rows, n_vocab] of a piece.
+std::span<const float> row_of(std::span<const float> logits, const ScoredRows& rows, std::size_t i) {
+  const std::size_t n_vocab = logits.size() / rows.targets.size();
+  return logits.subspan(i * n_vocab, n_vocab);
 }
 
 void require_finite(double nll, std::int64_t row) {
@@ -33,7 +34,7 @@ void LikelihoodScorer::score(const ScoredRows& rows) {
   } else {
     parallel_for(static_cast<std::int64_t>(n), [&](std::int64_t task, int) {
       const auto i = static_cast<std::size_t>(task);
-      values_[i] = negative_log_likelihood(row_of(rows, i), rows.targets[i]);
+      values_[i] = negative_log_likelihood(row_of(rows.logits, rows, i), rows.targets[i]);
     });
   }
   for (std::size_t i = 0; i < n; ++i) {
@@ -46,26 +47,42 @@ void LikelihoodScorer::finish_chunk(std::int32_t chunk) {
   out_.write(running_estimate(chunk, nll_));
 }
 
-void ComparingScorer::score(const ScoredRows& rows) {
+template <class Compare>
+void ComparingScorer::add(const ScoredRows& rows, const Compare& compare) {
   const std::size_t n = rows.targets.size();
-  std::vector<BaseFile::Row> base_rows;
-  for (std::size_t i = 0; i < n; ++i)
-    base_rows.push_back(base_.row(rows.first + static_cast<std::int64_t>(i)));
   values_.resize(n);
   threads_.parallel_for(static_cast<std::int64_t>(n), [&](std::int64_t task, int) {
     const auto i = static_cast<std::size_t>(task);
-    values_[i] = compare_row(row_of(rows, i), rows.targets[i], base_rows[i].head, base_rows[i].codes);
+    values_[i] = compare(i);
   });
   for (std::size_t i = 0; i < n; ++i) {
-    require_finite(values_[i].nll, rows.first + static_cast<std::int64_t>(i));
+    const std::int64_t row = rows.first + static_cast<std::int64_t>(i);
+    require_finite(values_[i].nll, row);
+    require_finite(values_[i].nll_base, row);
     totals_.add(values_[i]);
   }
-  base_.release_rows(rows.first, static_cast<std::int64_t>(n));
 }
 
 void ComparingScorer::finish_chunk(std::int32_t chunk) {
   if (chunk == 0) out_.write(comparison_heading());
   out_.write(running_comparison(chunk, totals_));
+}
+
+void FileScorer::score(const ScoredRows& rows) {
+  const std::size_t n = rows.targets.size();
+  std::vector<BaseFile::Row> base_rows;
+  for (std::size_t i = 0; i < n; ++i)
+    base_rows.push_back(base_.row(rows.first + static_cast<std::int64_t>(i)));
+  add(rows, [&](std::size_t i) {
+    return compare_row(row_of(rows.logits, rows, i), rows.targets[i], base_rows[i].head, base_rows[i].codes);
+  });
+  base_.release_rows(rows.first, static_cast<std::int64_t>(n));
+}
+
+void FullScorer::score(const ScoredRows& rows) {
+  add(rows, [&](std::size_t i) {
+    return compare_row(row_of(rows.logits, rows, i), rows.targets[i], row_of(rows.full, rows, i));
+  });
 }
 
 }  // namespace cga::cli
