@@ -90,8 +90,8 @@ std::vector<float> random_floats(std::size_t n) {
 /// them.
 class Run {
  public:
-  Run(Backend& backend, const Shape& shape, std::int32_t position, std::int32_t n_tokens)
-      : ops_(backend.ops()), shape_(shape), layout_{shape.n_kv_heads, shape.head_dim, KvElement::bf16} {
+  Run(Backend& backend, const Shape& shape, KvElement element, std::int32_t position, std::int32_t n_tokens)
+      : ops_(backend.ops()), shape_(shape), layout_{shape.n_kv_heads, shape.head_dim, element} {
     const std::int32_t n_pages = div_up(position + n_tokens, page_tokens);
     layer_bytes_ = static_cast<std::size_t>(n_pages * layout_.page_bytes());
     n_layers_ = std::max<std::size_t>(2, div_up(beyond_cache, layer_bytes_));
@@ -112,7 +112,7 @@ class Run {
   }
 
  private:
-  void fill() {  // bf16 between 0.5 and 1, either sign: any arrangement of such is valid
+  void fill() {  // as bf16 between 0.5 and 1, either sign: any arrangement of such is valid, as scales too
     const auto halves = reinterpret_cast<std::uint16_t*>(memory_->data());
     std::minstd_rand generator(3);
     for (std::size_t i = 0; i < memory_->size() / 2; ++i) {
@@ -131,26 +131,30 @@ class Run {
   std::vector<SequenceRows> rows_;
 };
 
-void bench_decode(Backend& backend, const Shape& shape, double seconds, double bandwidth) {
-  for (const std::int32_t depth : {512, 4096, 32768}) {
-    Run run(backend, shape, depth - 1, 1);
-    const Timing time = time_runs([&] { run.step(); }, seconds);
-    const double bytes = 4.0 * shape.n_kv_heads * shape.head_dim * depth;
-    std::printf("%-13s decode  depth %5d %10.1f us %10.1f us best %7.2f GB/s  %4.0f %% of the floor\n",
-                shape.name, depth, time.median * 1e6, time.best * 1e6, bytes / time.median * 1e-9,
-                100 * bytes / bandwidth / time.median);
-  }
+struct Cache {
+  KvElement element;
+  const char* name;
+};
+
+void bench_decode(Backend& backend, const Shape& shape, const Cache& cache, std::int32_t depth,
+                  double seconds, double bandwidth) {
+  Run run(backend, shape, cache.element, depth - 1, 1);
+  const Timing time = time_runs([&] { run.step(); }, seconds);
+  const KvLayout layout{shape.n_kv_heads, shape.head_dim, cache.element};
+  const double bytes = 2.0 * shape.n_kv_heads * static_cast<double>(layout.vector_bytes()) * depth;
+  std::printf("%-13s %-4s decode  depth %5d %10.1f us %10.1f us best %7.2f GB/s  %4.0f %% of the floor\n",
+              shape.name, cache.name, depth, time.median * 1e6, time.best * 1e6, bytes / time.median * 1e-9,
+              100 * bytes / bandwidth / time.median);
 }
 
-void bench_prefill(Backend& backend, const Shape& shape, double seconds, double rate) {
-  for (const std::int32_t length : {512, 4096}) {
-    Run run(backend, shape, 0, length);
-    const Timing time = time_runs([&] { run.step(); }, seconds);
-    const double products = 2.0 * shape.n_heads * shape.head_dim * (0.5 * length * (length + 1));
-    std::printf("%-13s prefill length %4d %10.1f us %10.1f us best %7.2f GMAC/s %4.0f %% of the floor\n",
-                shape.name, length, time.median * 1e6, time.best * 1e6, products / time.median * 1e-9,
-                100 * products / rate / time.median);
-  }
+void bench_prefill(Backend& backend, const Shape& shape, const Cache& cache, std::int32_t length,
+                   double seconds, double rate) {
+  Run run(backend, shape, cache.element, 0, length);
+  const Timing time = time_runs([&] { run.step(); }, seconds);
+  const double products = 2.0 * shape.n_heads * shape.head_dim * (0.5 * length * (length + 1));
+  std::printf("%-13s %-4s prefill length %4d %10.1f us %10.1f us best %7.2f GMAC/s %4.0f %% of the floor\n",
+              shape.name, cache.name, length, time.median * 1e6, time.best * 1e6,
+              products / time.median * 1e-9, 100 * products / rate / time.median);
 }
 
 }  // namespace
@@ -164,8 +168,15 @@ int main(int argc, char** argv) {
   std::printf("%s: reads %.2f GB/s, multiplies and adds %.1f G/s\n", backend->description().c_str(),
               bandwidth * 1e-9, rate * 1e-9);
   for (const Shape& shape : shapes) {
-    bench_decode(*backend, shape, seconds, bandwidth);
-    bench_prefill(*backend, shape, seconds, rate);
+    constexpr Cache bf16{cga::KvElement::bf16, "bf16"};
+    for (const std::int32_t depth : {512, 4096, 32768}) {
+      bench_decode(*backend, shape, bf16, depth, seconds, bandwidth);
+    }
+    for (const std::int32_t length : {512, 4096}) bench_prefill(*backend, shape, bf16, length, seconds, rate);
+    for (const Cache& blocks : {Cache{cga::KvElement::q8, "q8"}, Cache{cga::KvElement::q4, "q4"}}) {
+      bench_decode(*backend, shape, blocks, 4096, seconds, bandwidth);
+      bench_prefill(*backend, shape, blocks, 512, seconds, rate);
+    }
   }
 }
 #endif  // HWY_ONCE

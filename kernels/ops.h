@@ -99,7 +99,8 @@ struct DecodeParams {
 
 /// Pages of exact keys and values of some layers, and the frame in which their keys are coded: rotated by the
 /// offset in the page only, in half-split order, without the rotation's magnitude. A row of x holds
-/// n = 2 * layers.size() * n_kv_heads * head_dim channels: all layers' keys, then all layers' values.
+/// n = 2 * layers.size() * n_kv_heads * head_dim channels: all layers' keys, then all layers' values. Pages
+/// are bf16 or f32: the block types are caches of their own, never a stage of the archive.
 struct PageFrame {
   std::span<const LayerPages> layers;   // in order, of one layout
   RopePairs pairs = RopePairs::halves;  // of keys in the pages
@@ -160,11 +161,14 @@ class Ops {
   virtual void rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t n_tokens,
                     std::int32_t n_heads, std::int32_t head_dim) = 0;
 
-  /// Writes the batch's keys and values into their pages, rounded to the layout's element type.
+  /// Writes the batch's keys and values into their pages, rounded as the layout's element type says
+  /// (KvElement); what a vector becomes depends on that vector only. A q4 page holds each head's vector after
+  /// hadamard(). Block types take finite values; what becomes of others, only their own token shows.
   virtual void append(const AppendParams& params) = 0;
 
   /// Causal softmax attention of every row over its sequence's pages, positions 0 to its own. One pass
   /// (online softmax); the order of summation depends on positions only, not on threads or neighbours.
+  /// Over q4 pages the query is transformed by hadamard() before, the result after.
   /// Tolerance against the reference on the same pages: 2e-5 relative (L2, a head).
   virtual void attend(const AttendParams& params) = 0;
 

@@ -16,9 +16,10 @@
 namespace cga {
 
 /// How keys and values are kept. `cga`: exact near the end and the beginning, compressed between
-/// (docs/cga.md); `automatic`: cga if the model has a sidecar and the
-/// context can grow beyond what stays exact, else bf16.
-enum class KvType { automatic, bf16, f32, cga };
+/// (docs/cga.md); `automatic`: cga if the model has a sidecar and the context can grow beyond what stays
+/// exact, else bf16. `q8` and `q4`, blocks of 32 values with a scale, are what cga is measured against; a
+/// head must have a multiple of 32 values.
+enum class KvType { automatic, bf16, f32, cga, q8, q4 };
 
 struct EngineOptions {
   std::filesystem::path model;   ///< GGUF file; ignored when `shape` is set

@@ -13,23 +13,35 @@ namespace {
 /// One query head at one position.  q, out: [head_dim], f32
 void attend_one(const PageReader& pages, const AttendParams& params, std::int32_t kv_head,
                 std::int32_t position, const float* q, float* out) {
-  const std::int32_t head_dim = params.pages.layout.head_dim;
+  const auto head_dim = static_cast<std::size_t>(params.pages.layout.head_dim);
   std::vector<double> weights(static_cast<std::size_t>(position) + 1);
+  std::vector<float> vector(head_dim);  // a key, then a value
   for (std::int32_t s = 0; s <= position; ++s) {
+    pages.read(0, kv_head, s, vector.data());
     double score = 0;
-    for (std::int32_t i = 0; i < head_dim; ++i) score += double{q[i]} * pages.read(0, kv_head, s, i);
+    for (std::size_t i = 0; i < head_dim; ++i) score += double{q[i]} * vector[i];
     weights[static_cast<std::size_t>(s)] = score * params.scale;
   }
   const double highest = *std::max_element(weights.begin(), weights.end());
   double sum = 0;
   for (double& weight : weights) sum += weight = std::exp(weight - highest);
-  for (std::int32_t i = 0; i < head_dim; ++i) {
-    double value = 0;
-    for (std::int32_t s = 0; s <= position; ++s) {
-      value += weights[static_cast<std::size_t>(s)] * pages.read(1, kv_head, s, i);
-    }
-    out[i] = static_cast<float>(value / sum);
+  std::vector<double> total(head_dim);
+  for (std::int32_t s = 0; s <= position; ++s) {
+    pages.read(1, kv_head, s, vector.data());
+    const double weight = weights[static_cast<std::size_t>(s)];
+    for (std::size_t i = 0; i < head_dim; ++i) total[i] += weight * vector[i];
   }
+  for (std::size_t i = 0; i < head_dim; ++i) out[i] = static_cast<float>(total[i] / sum);
+}
+
+/// The same where keys and values are stored transformed: so must the query be, and the result turned back.
+void attend_transformed(const PageReader& pages, const AttendParams& params, std::int32_t kv_head,
+                        std::int32_t position, const float* q, float* out) {
+  const std::int32_t head_dim = params.pages.layout.head_dim;
+  std::vector<float> turned(q, q + head_dim);
+  hadamard(turned.data(), head_dim);
+  attend_one(pages, params, kv_head, position, turned.data(), out);
+  hadamard(out, head_dim);
 }
 
 }  // namespace
@@ -60,13 +72,14 @@ void ReferenceOps::copy_pages(const CopyPagesParams& params) {
 void ReferenceOps::attend(const AttendParams& params) {
   const KvLayout& layout = params.pages.layout;
   const std::int32_t group = params.n_heads / layout.n_kv_heads;
+  const auto attend_head = layout.element == KvElement::q4 ? attend_transformed : attend_one;
   for (const SequenceRows& sequence : params.sequences) {
     const PageReader pages(params.pages, sequence.pages);
     for (std::int32_t t = 0; t < sequence.n_tokens; ++t) {
       const std::int64_t row = std::int64_t{sequence.first_row} + t;
       for (std::int32_t h = 0; h < params.n_heads; ++h) {
         const std::int64_t at = (row * params.n_heads + h) * layout.head_dim;
-        attend_one(pages, params, h / group, sequence.position + t, params.q + at, params.out + at);
+        attend_head(pages, params, h / group, sequence.position + t, params.q + at, params.out + at);
       }
     }
   }

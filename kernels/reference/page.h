@@ -1,57 +1,107 @@
 // A page of keys and values as this backend arranges it: [2 (keys, values), n_kv_heads, page_tokens,
-// head_dim].
+// head_dim], each vector in one piece.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <span>
+#include <vector>
 
 #include "base/half.h"
 #include "kernels/ops.h"
+#include "quant/hadamard.h"
+#include "quant/q4_0/decode.h"
+#include "quant/q8_0/decode.h"
 
 namespace cga::reference {
 
-/// Finds one token's key or value vector inside its page.
+/// Finds, reads and writes one token's key or value vector inside its page.
 class PageReader {
  public:
   /// @param ids  of the pages that hold positions 0 to 63, 64 to 127, …
   PageReader(const LayerPages& pages, std::span<const std::int32_t> ids) : pages_(pages), ids_(ids) {}
 
-  /// @param plane  0: keys, 1: values
+  /// Rounds and stores a vector.
+  /// @param plane   0: keys, 1: values
+  /// @param values  [head_dim]
+  void write(int plane, std::int32_t kv_head, std::int32_t position, const float* values) const {
+    const KvLayout& layout = pages_.layout;
+    std::byte* to = vector(plane, kv_head, position);
+    switch (layout.element) {
+      case KvElement::f32:
+        std::memcpy(to, values, static_cast<std::size_t>(layout.vector_bytes()));
+        break;
+      case KvElement::bf16:
+        for (std::int32_t i = 0; i < layout.head_dim; ++i) {
+          const std::uint16_t half = f32_to_bf16(values[i]);
+          std::memcpy(to + 2 * i, &half, 2);
+        }
+        break;
+      case KvElement::q8:
+        write_blocks<BlockQ8_0>(values, to);
+        break;
+      case KvElement::q4: {
+        std::vector<float> turned(values, values + layout.head_dim);
+        hadamard(turned.data(), layout.head_dim);
+        write_blocks<BlockQ4_0>(turned.data(), to);
+      }
+    }
+  }
+
+  /// A vector as it is stored: that of q4 is still transformed.
+  /// @param out  [head_dim]
+  void read(int plane, std::int32_t kv_head, std::int32_t position, float* out) const {
+    const KvLayout& layout = pages_.layout;
+    const std::byte* from = vector(plane, kv_head, position);
+    switch (layout.element) {
+      case KvElement::f32:
+        std::memcpy(out, from, static_cast<std::size_t>(layout.vector_bytes()));
+        break;
+      case KvElement::bf16:
+        for (std::int32_t i = 0; i < layout.head_dim; ++i) {
+          std::uint16_t half;
+          std::memcpy(&half, from + 2 * i, 2);
+          out[i] = bf16_to_f32(half);
+        }
+        break;
+      case KvElement::q8:
+        read_blocks<BlockQ8_0>(from, out);
+        break;
+      case KvElement::q4:
+        read_blocks<BlockQ4_0>(from, out);
+        break;
+    }
+  }
+
+ private:
   std::byte* vector(int plane, std::int32_t kv_head, std::int32_t position) const {
     const KvLayout& layout = pages_.layout;
     const std::int64_t page = ids_[static_cast<std::size_t>(position / page_tokens)];
     const std::int64_t row = (static_cast<std::int64_t>(plane) * layout.n_kv_heads + kv_head) * page_tokens +
                              position % page_tokens;
-    return pages_.base + page * layout.page_bytes() + row * layout.head_dim * layout.element_bytes();
+    return pages_.base + page * layout.page_bytes() + row * layout.vector_bytes();
   }
 
-  void write(int plane, std::int32_t kv_head, std::int32_t position, const float* values) const {
-    std::byte* to = vector(plane, kv_head, position);
-    for (std::int32_t i = 0; i < pages_.layout.head_dim; ++i) {
-      if (pages_.layout.element == KvElement::f32) {
-        std::memcpy(to + 4 * i, values + i, 4);
-      } else {
-        const std::uint16_t half = f32_to_bf16(values[i]);
-        std::memcpy(to + 2 * i, &half, 2);
-      }
+  template <class Block>
+  void write_blocks(const float* values, std::byte* to) const {
+    for (std::int32_t i = 0; i < pages_.layout.head_dim; i += Block::values, to += sizeof(Block)) {
+      Block block;
+      encode_block(values + i, block);
+      std::memcpy(to, &block, sizeof block);
     }
   }
 
-  float read(int plane, std::int32_t kv_head, std::int32_t position, std::int32_t i) const {
-    const std::byte* from = vector(plane, kv_head, position);
-    if (pages_.layout.element == KvElement::f32) {
-      float value;
-      std::memcpy(&value, from + 4 * i, 4);
-      return value;
+  template <class Block>
+  void read_blocks(const std::byte* from, float* out) const {
+    for (std::int32_t i = 0; i < pages_.layout.head_dim; i += Block::values, from += sizeof(Block)) {
+      Block block;
+      std::memcpy(&block, from, sizeof block);
+      decode_block(block, out + i);
     }
-    std::uint16_t half;
-    std::memcpy(&half, from + 2 * i, 2);
-    return bf16_to_f32(half);
   }
 
- private:
   const LayerPages& pages_;
   std::span<const std::int32_t> ids_;
 };

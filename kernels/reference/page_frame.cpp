@@ -18,13 +18,13 @@ Pair stored_pair(RopePairs pairs, std::int32_t i, std::int32_t head_dim) {
   return {i, i + head_dim / 2};
 }
 
-/// One token of one head.  cos_sin: [2, head_dim/2]; x: [head_dim], half-split
-void gather_key(const PageReader& page, const PageFrame& frame, std::int32_t head, std::int32_t token,
-                std::int32_t head_dim, const float* cos_sin, float* x) {
+/// One token of one head.  key: [head_dim], as stored; cos_sin: [2, head_dim/2]; x: [head_dim], half-split
+void gather_key(const PageFrame& frame, std::int32_t head_dim, const float* cos_sin, const float* key,
+                float* x) {
   const std::int32_t half = head_dim / 2;
   for (std::int32_t i = 0; i < half; ++i) {
     const Pair pair = stored_pair(frame.pairs, i, head_dim);
-    const double a = page.read(0, head, token, pair.first), b = page.read(0, head, token, pair.second);
+    const double a = key[pair.first], b = key[pair.second];
     const double cos = cos_sin[i], sin = cos_sin[half + i];
     x[i] = static_cast<float>((a * cos + b * sin) / frame.magnitude);
     x[i + half] = static_cast<float>((b * cos - a * sin) / frame.magnitude);
@@ -48,6 +48,7 @@ void ReferenceOps::gather_pages(const GatherPagesParams& params) {
   const KvLayout& layout = params.frame.layers[0].layout;
   const std::int64_t kv_dim = std::int64_t{layout.n_kv_heads} * layout.head_dim;
   const std::int64_t all_keys = static_cast<std::int64_t>(params.frame.layers.size()) * kv_dim;
+  std::vector<float> key(static_cast<std::size_t>(layout.head_dim));
   float* x = params.x;
   for (std::size_t p = 0; p < params.pages.size(); ++p) {
     const float* cos_sin = params.cos_sin + static_cast<std::int64_t>(p) * layout.head_dim;
@@ -56,10 +57,9 @@ void ReferenceOps::gather_pages(const GatherPagesParams& params) {
       for (const LayerPages& layer : params.frame.layers) {
         const PageReader page(layer, params.pages.subspan(p, 1));
         for (std::int32_t h = 0; h < layout.n_kv_heads; ++h, channel += layout.head_dim) {
-          gather_key(page, params.frame, h, t, layout.head_dim, cos_sin, x + channel);
-          for (std::int32_t i = 0; i < layout.head_dim; ++i) {
-            x[all_keys + channel + i] = page.read(1, h, t, i);
-          }
+          page.read(0, h, t, key.data());
+          gather_key(params.frame, layout.head_dim, cos_sin, key.data(), x + channel);
+          page.read(1, h, t, x + all_keys + channel);
         }
       }
     }

@@ -17,12 +17,23 @@
 
 namespace cga {
 
-KvLayout kv_layout(const Hparams& hparams, KvType type) {
-  return {hparams.attention.n_kv_heads, hparams.attention.head_dim,
-          type == KvType::f32 ? KvElement::f32 : KvElement::bf16};
-}
-
 namespace {
+
+KvElement kv_element(KvType type) {
+  switch (type) {
+    case KvType::f32:
+      return KvElement::f32;
+    case KvType::q8:
+      return KvElement::q8;
+    case KvType::q4:
+      return KvElement::q4;
+    case KvType::automatic:
+    case KvType::bf16:
+    case KvType::cga:
+      break;
+  }
+  return KvElement::bf16;
+}
 
 struct WeightSizes {
   std::int64_t n_vocab = 0, bytes = 0;
@@ -81,6 +92,17 @@ void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hp
 }
 
 }  // namespace
+
+KvLayout kv_layout(const Hparams& hparams, KvType type) {
+  const KvLayout layout{hparams.attention.n_kv_heads, hparams.attention.head_dim, kv_element(type)};
+  if (is_block_coded(layout.element) && layout.head_dim % kv_block_values != 0) {
+    throw Error(ErrorKind::usage, type == KvType::q8 ? "--kv q8" : "--kv q4",
+                "heads of this model have " + std::to_string(layout.head_dim) +
+                    " values, expected a multiple of " + std::to_string(kv_block_values),
+                "use --kv bf16");
+  }
+  return layout;
+}
 
 KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, std::int64_t archive_page_bytes,
                  std::int32_t n_tokens) {

@@ -19,6 +19,7 @@ MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, cons
 /// @throws Error (memory) with both numbers if the plan exceeds the memory of this machine or container
 void check_fits(const MemoryPlan& plan);
 
+/// @throws Error (usage) if heads cannot be cut into the blocks of `type`
 KvLayout kv_layout(const Hparams& hparams, KvType type);
 
 /// Bytes of the keys and values of one sequence of n_tokens that may grow to options.n_ctx.

@@ -7,7 +7,7 @@ cga inspect -m "$MODEL" </dev/null
 cga inspect -m "$MODEL" --tensors </dev/null
 contains "$OUT" "blk.29.ffn_down.weight" || fail "--tensors lists them all"
 
-cga inspect -m "$MODEL" --plan -c 1000 --json </dev/null
+cga inspect -m "$MODEL" --plan -c 1000 --kv bf16 --json </dev/null
 [ "$CODE" = 0 ] || fail "--plan --json"
 python3 - "$WORK/out" "$MODEL" <<'END' || fail "the numbers"
 import json, os, sys
@@ -23,3 +23,8 @@ END
 cga inspect -m "$MODEL" --plan -c 1000 --kv f32 --json </dev/null
 python3 -c 'import json, sys; p = json.load(open(sys.argv[1]))["plan"]; assert p["kv"] == 2 * p["kv_bf16"]' "$WORK/out" ||
   fail "f32 takes twice as much"
+for kv in q8:34 q4:18; do  # bytes of 32 values, which are 64 as bf16
+  cga inspect -m "$MODEL" --plan -c 1000 --kv ${kv%:*} --json </dev/null
+  python3 -c 'import json, sys; p = json.load(open(sys.argv[1]))["plan"]; assert p["kv"] * 64 == p["kv_bf16"] * int(sys.argv[2])' \
+    "$WORK/out" ${kv#*:} || fail "blocks of $kv bytes"
+done

@@ -93,14 +93,24 @@ std::string_view kv_name(KvType type) {
       return "f32";
     case KvType::cga:
       return "cga";
+    case KvType::q8:
+      return "q8_0";
+    case KvType::q4:
+      return "q4_0";
   }
   return "";
 }
 
 void add_kv_options(CLI::App& command, EngineOptions& engine) {
-  add_choice<KvType>(command, "--kv", engine.kv,
-                     {{"cga", KvType::cga}, {"bf16", KvType::bf16}, {"f32", KvType::f32}},
-                     "cga: compressed, the default if the model has a sidecar; bf16: the default if not; f32")
+  add_choice<KvType>(
+      command, "--kv", engine.kv,
+      {{"cga", KvType::cga},
+       {"bf16", KvType::bf16},
+       {"f32", KvType::f32},
+       {"q8", KvType::q8},
+       {"q4", KvType::q4}},
+      "cga: compressed, the default if the model has a sidecar; bf16: the default if not; f32; "
+      "q8, q4: blocks, to compare cga with")
       ->type_name("TYPE")
       ->group("KV cache");
   command.add_option("--cga", engine.sidecar, "Sidecar; default: the model file's name, ending in .cga")

@@ -29,7 +29,7 @@ void add_model_options(CLI::App& command, ModelOptions& options);
 /// --kv, --cga and the settings of cga
 void add_kv_options(CLI::App& command, EngineOptions& engine);
 
-/// "bf16", "cga"
+/// "bf16", "cga", "q8_0": the names of benchmarks
 std::string_view kv_name(KvType type);
 
 /// --device, and those of add_kv_options

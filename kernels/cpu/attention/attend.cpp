@@ -11,15 +11,24 @@
 // clang-format on
 
 #include <algorithm>
+#include <type_traits>
 
 #include "base/checked.h"
 #include "kernels/cpu/attention/attention.h"
 #include "kernels/cpu/attention/page.h"
 #include "kernels/cpu/attention/state.h"
 #include "kernels/cpu/attention/tile-inl.h"
+#include "kernels/cpu/attention/unpack-inl.h"
+#include "quant/hadamard.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cga::cpu::HWY_NAMESPACE {
+
+/// What pages of E (floats, bf16 bits or blocks) are when the tiles read them: blocks are unpacked first.
+template <class E>
+constexpr bool is_coded = !std::is_arithmetic_v<E>;
+template <class E>
+using TileElement = std::conditional_t<is_coded<E>, float, E>;
 
 /// A tile's rows, cut into blocks of at most max_rows, as even as can be.
 struct Blocks {
@@ -37,6 +46,7 @@ struct TileWork {
         group(p.n_heads / p.pages.layout.n_kv_heads),
         head_dim(p.pages.layout.head_dim),
         stride(state_stride(head_dim)),
+        transformed(p.pages.layout.element == KvElement::q4),
         first_position(sequence.position + t.first_token),
         blocks(t.n_tokens * group) {}
 
@@ -54,18 +64,25 @@ struct TileWork {
   const AttendParams& params;
   const AttendTile& tile;
   const SequenceRows& sequence;
-  std::int32_t group, head_dim, stride, first_position;
+  std::int32_t group, head_dim, stride;
+  bool transformed;  // keys and values are: so must queries be, and results turned back
+  std::int32_t first_position;
   Blocks blocks;
 };
 
 /// Copies a tile's queries as the scores read them, scaled so that weights are powers of two.
-/// packed: for each block [head_dim, rows of the block]
-void pack_queries(const TileWork& work, float* packed) {
+/// packed: for each block [head_dim, rows of the block]; row: [head_dim], for a transformed query
+void pack_queries(const TileWork& work, float* packed, float* row) {
   const float scale = work.params.scale * 1.44269504f;  // log2(e)
   for (std::int32_t b = 0; b < work.blocks.count; ++b) {
     const std::int32_t begin = work.blocks.begin(b), n_rows = work.blocks.begin(b + 1) - begin;
     for (std::int32_t r = 0; r < n_rows; ++r) {
       const float* q = work.params.q + work.row_offset(begin + r);
+      if (work.transformed) {
+        std::copy_n(q, work.head_dim, row);
+        hadamard(row, work.head_dim);
+        q = row;
+      }
       for (std::int32_t i = 0; i < work.head_dim; ++i) packed[i * n_rows + r] = q[i] * scale;
     }
     packed += n_rows * work.head_dim;
@@ -118,16 +135,10 @@ HWY_NOINLINE void block_over_page(const TileWork& work, std::int32_t page, const
   }
 }
 
+/// All rows of a tile over one page's head.
 template <class T>
-void tile_over_page(const TileWork& work, std::int32_t page, const float* q, const SoftmaxState& state) {
-  const auto head = [&](std::int32_t p) {
-    return head_block<T>(work.params.pages, work.sequence.pages[static_cast<std::size_t>(p)],
-                         work.tile.kv_head);
-  };
-  const HeadBlock<T> block = head(page);
-  const std::int32_t next = HWY_MIN(page + 1, work.n_pages() - 1);
-  std::ptrdiff_t ahead =
-      reinterpret_cast<const char*>(head(next).values) - reinterpret_cast<const char*>(block.values);
+void tile_over_head(const TileWork& work, std::int32_t page, const HeadBlock<T>& block, const float* q,
+                    const SoftmaxState& state, std::ptrdiff_t ahead) {
   for (std::int32_t b = 0; b < work.blocks.count; ++b) {
     const std::int32_t first = work.blocks.begin(b), n_rows = work.blocks.begin(b + 1) - first;
     switch (n_rows) {
@@ -152,6 +163,30 @@ void tile_over_page(const TileWork& work, std::int32_t page, const float* q, con
     }
     q += n_rows * work.head_dim;
     ahead = 0;  // one block fetches for all
+  }
+}
+
+/// @param unpacked  [2 * page_tokens * head_dim], if pages hold blocks
+template <class E>
+void tile_over_page(const TileWork& work, std::int32_t page, const float* q, const SoftmaxState& state,
+                    float* unpacked) {
+  const auto head = [&](std::int32_t p) {
+    const std::int32_t id = work.sequence.pages[static_cast<std::size_t>(p)];
+    if constexpr (is_coded<E>) {
+      return coded_head<E>(work.params.pages, id, work.tile.kv_head);
+    } else {
+      return head_block<E>(work.params.pages, id, work.tile.kv_head);
+    }
+  };
+  const auto block = head(page);
+  const std::int32_t next = HWY_MIN(page + 1, work.n_pages() - 1);
+  const std::ptrdiff_t ahead =
+      reinterpret_cast<const char*>(head(next).values) - reinterpret_cast<const char*>(block.values);
+  if constexpr (is_coded<E>) {
+    const std::int32_t n_tokens = work.valid(page, work.blocks.n_rows - 1);
+    tile_over_head(work, page, unpack_head(block, work.head_dim, n_tokens, unpacked, ahead), q, state, 0);
+  } else {
+    tile_over_head(work, page, block, q, state, ahead);
   }
 }
 
@@ -198,10 +233,11 @@ void write_rows(const TileWork& work, const SoftmaxState& state) {
         for (std::int32_t d = i; d < work.head_dim; ++d) out[d] = last_dims[d - i];
       }
     }
+    if (work.transformed) hadamard(out, work.head_dim);
   }
 }
 
-template <class T>
+template <class E>
 void attend_item_of(const AttendParams& params, const AttendItem& item, float* scratch, float* partial) {
   const TileWork work(params, item.tile);
   const std::int64_t state_size = state_floats(work.blocks.n_rows, work.head_dim);
@@ -209,7 +245,8 @@ void attend_item_of(const AttendParams& params, const AttendItem& item, float* s
   const SoftmaxState total(all ? scratch : partial, work.blocks.n_rows, work.head_dim);
   const SoftmaxState later(scratch + state_size, work.blocks.n_rows, work.head_dim);
   float* q = scratch + 2 * state_size;
-  pack_queries(work, q);
+  float* unpacked = q + round_up(work.blocks.n_rows * work.head_dim, 16);  // first, room for a row
+  pack_queries(work, q, unpacked);
 
   const std::int32_t first_run = all ? 0 : item.run;
   const std::int32_t last_run = all ? (work.n_pages() - 1) / run_pages : item.run;
@@ -217,20 +254,27 @@ void attend_item_of(const AttendParams& params, const AttendItem& item, float* s
     const SoftmaxState& state = run == first_run ? total : later;
     clear(work, state);
     const std::int32_t end = HWY_MIN((run + 1) * run_pages, work.n_pages());
-    for (std::int32_t page = run * run_pages; page < end; ++page) tile_over_page<T>(work, page, q, state);
+    for (std::int32_t page = run * run_pages; page < end; ++page) {
+      tile_over_page<E>(work, page, q, state, unpacked);
+    }
     if (run != first_run) merge(work, total, later);
   }
-  if (all) write_rows<T>(work, total);
+  if (all) write_rows<TileElement<E>>(work, total);
 }
 
 /// One item of the plan.
-/// @param scratch  two states and the packed queries of the largest tile
+/// @param scratch  two states and the packed queries of the largest tile, and a page's head as floats
 /// @param partial  where an item of one run leaves its state
 void attend_item(const AttendParams& params, const AttendItem& item, float* scratch, float* partial) {
-  if (params.pages.layout.element == KvElement::bf16) {
-    attend_item_of<std::uint16_t>(params, item, scratch, partial);
-  } else {
-    attend_item_of<float>(params, item, scratch, partial);
+  switch (params.pages.layout.element) {
+    case KvElement::bf16:
+      return attend_item_of<std::uint16_t>(params, item, scratch, partial);
+    case KvElement::f32:
+      return attend_item_of<float>(params, item, scratch, partial);
+    case KvElement::q8:
+      return attend_item_of<BlockQ8_0>(params, item, scratch, partial);
+    case KvElement::q4:
+      return attend_item_of<BlockQ4_0>(params, item, scratch, partial);
   }
 }
 
@@ -266,10 +310,13 @@ void attend(const AttendParams& params, ThreadPool& pool, AttentionScratch& scra
   AttendPlan& plan = scratch.plan;
   plan_attend(plan, params.sequences, layout.n_kv_heads, params.n_heads / layout.n_kv_heads, pool.size());
 
-  // Scratch: for each thread two states and the packed queries; then the states of split tiles.
+  // Scratch: for each thread two states, the packed queries and room to unpack blocks; then the states of
+  // split tiles.
   const std::int64_t state_size = state_floats(plan.largest_tile, layout.head_dim);
+  const std::int64_t unpacked =
+      is_block_coded(layout.element) ? std::int64_t{2} * page_tokens * layout.head_dim : 0;
   const std::int64_t thread_size =
-      2 * state_size + round_up<std::int64_t>(plan.largest_tile * layout.head_dim, 16);
+      2 * state_size + round_up<std::int64_t>(plan.largest_tile * layout.head_dim, 16) + unpacked;
   float* const threads =
       scratch.floats(static_cast<std::size_t>(pool.size() * thread_size + plan.n_partials * state_size));
   float* const partials = threads + pool.size() * thread_size;
