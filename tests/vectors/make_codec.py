@@ -1,6 +1,7 @@
 """Writes tests/vectors/codec: small random sidecars, and what tools/adapt's codec makes of random tokens with them.
 
     python make_codec.py        # needs requirements.txt; same script, same bytes but for the last place of floats
+    python make_codec.py MODEL SIDECAR IDS.json STEM    # the same of a real sidecar and real tokens, not kept here
 
 For each NAME (qwen2-mixed fits that model of tests/vectors/tiny, fingerprint included; three-layers fits none):
 
@@ -51,6 +52,32 @@ def random_group(rng: np.random.Generator, n: int, m: int, w: int) -> tuple[Grou
     return Group(as_f32(mean), as_f32(scale), as_f32(variance[:m]), rows[:w].half(), codes, scales, books), as_f32(x)
 
 
+def vectors(g: int, group: Group, x: torch.Tensor) -> dict[str, np.ndarray]:
+    tensors = {f"group.{g}.x": x.numpy()}
+    for label, rate in RATES.items():
+        codec = Codec(group, rate, torch.float64)
+        codes = codec.encode(x)
+        tensors[f"group.{g}.bits_{label}"] = codec.bits.numpy().astype(np.uint8)
+        tensors[f"group.{g}.codes_{label}"] = codes.numpy()
+        tensors[f"group.{g}.decoded_{label}"] = codec.decode(codes).numpy()
+    return tensors
+
+
+def make_real(model_path: str, sidecar_path: str, ids_path: str, stem: str) -> None:
+    """Page 8 of a text: the model's own keys and values, coded with a sidecar that was learned."""
+    from cga_adapt.model import Channels, Model, capture
+    from cga_adapt import token_ids
+    model = Model(checkpoint.load(model_path), "cpu", torch.float32)
+    learned = Sidecar.read(sidecar_path)
+    ids = torch.from_numpy(token_ids.read(ids_path, len(model.head))[1][:9 * 64].astype(np.int64))
+    _, keys, values = capture(model, ids)
+    tensors = {}
+    for g, (group, x) in enumerate(zip(learned.groups, Channels(model, learned.metadata["group_layers"], len(ids)).split(keys, values))):
+        tensors |= vectors(g, group, x[8 * 64:].contiguous())
+    safetensors_file.write(f"{stem}.safetensors", tensors, {"rates": "r1=1 r15=1.5 r2=2"})
+    pathlib.Path(f"{stem}.cga").write_bytes(pathlib.Path(sidecar_path).read_bytes())
+
+
 def make(name: str, seed: int, c: checkpoint.Config, fingerprint: str, group_layers: list[int],
          sizes: list[tuple[int, int]]) -> None:
     """sizes: (m, w) of each group"""
@@ -59,13 +86,7 @@ def make(name: str, seed: int, c: checkpoint.Config, fingerprint: str, group_lay
     for g, (layers, (m, w)) in enumerate(zip(group_layers, sizes)):
         group, x = random_group(rng, 2 * layers * c.kv_channels, m, w)
         groups.append(group)
-        tensors[f"group.{g}.x"] = x.numpy()
-        for label, rate in RATES.items():
-            codec = Codec(group, rate, torch.float64)
-            codes = codec.encode(x)
-            tensors[f"group.{g}.bits_{label}"] = codec.bits.numpy().astype(np.uint8)
-            tensors[f"group.{g}.codes_{label}"] = codes.numpy()
-            tensors[f"group.{g}.decoded_{label}"] = codec.decode(codes).numpy()
+        tensors |= vectors(g, group, x)
     metadata = {
         "format": "cga-sidecar", "format_version": 1, "architecture": c.architecture, "n_layers": c.n_layers,
         "n_heads": c.n_heads, "n_kv_heads": c.n_kv_heads, "head_dim": c.head_dim, "dim": c.dim,
@@ -78,6 +99,9 @@ def make(name: str, seed: int, c: checkpoint.Config, fingerprint: str, group_lay
 
 
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        make_real(*sys.argv[1:])
+        sys.exit()
     (HERE / "codec").mkdir(exist_ok=True)
     fictional = checkpoint.Config("llama", n_layers=3, n_heads=2, n_kv_heads=1, head_dim=64, dim=128, eps=1e-5,
                                   rope_theta=10000.0)
