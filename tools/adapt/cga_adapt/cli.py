@@ -9,7 +9,7 @@ import time
 import numpy as np
 import torch
 
-from . import checkpoint, picture, quality, sidecar, statistics, tokens, transform
+from . import checkpoint, picture, quality, sidecar, statistics, tokens, transform, tune
 from .model import Channels, Model, capture
 from .sidecar import SINKS, Sidecar
 
@@ -36,6 +36,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--eval", nargs="*", default=[], help="text to measure quality on, "
                         "or token ids (.json, from make_ids.py); keep it out of --text")
     parser.add_argument("--eval-tokens", type=int, default=8192, help="from the start of each (default %(default)s)")
+    parser.add_argument("--tune", type=int, default=0, metavar="STEPS", help="gradient steps on the finished transforms, a "
+                        f"sequence of {tune.LENGTH} tokens each (default %(default)s; 240 are 3 minutes on a GPU for SmolLM2)")
     parser.add_argument("--stats", help="file where statistics are kept, and picked up again if it exists")
     return parser.parse_args(arguments)
 
@@ -145,6 +147,11 @@ def adapt(options: argparse.Namespace) -> None:
         say(f"group {g}: {len(s.mean)} channels, {m} components stored of {s.wanted} wanted, {groups[g].n_wide} in 16 bits")
     groups, report = transform.refine(groups, *(ChannelSource(model, group_layers, part) for part in (fitting, judging)))
     say("\n".join(report) + f"\ntransforms ready, {since()}")
+    if options.tune:
+        exact = model if model.dtype == torch.float32 else Model(source, options.device, torch.float32)
+        groups, report = tune.improve(exact, groups, group_layers, training + fitting, judging, options.tune, options.seed)
+        say(report + f"\ntuned, {since()}")
+        del exact
     Sidecar(metadata(source, group_layers, record, spectra, []), groups).write(options.output)  # before the long part
 
     scores = quality.evaluate(model, groups, group_layers, evaluation)

@@ -43,7 +43,7 @@ class Score:
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, coded_k: torch.Tensor, coded_v: torch.Tensor,
-           window: int = WINDOW) -> torch.Tensor:
+           window: int = WINDOW, queries: int = QUERIES) -> torch.Tensor:
     """q: [t, n_heads, d]; k, v, coded_k, coded_v: [t, n_kv_heads, d]. Query i reads exactly the sinks and what is at or
     after 64·⌊max(0, i - window) / 64⌋."""
     t, n_heads, d = q.shape
@@ -53,8 +53,8 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, coded_k: torch.Ten
     by_head = lambda x: x.transpose(0, 1)  # [n_kv, t, d]
     k, v, coded_k, coded_v = map(by_head, (k, v, coded_k, coded_v))
     positions = torch.arange(t, device=q.device)
-    for a in range(0, t, QUERIES):
-        b = min(t, a + QUERIES)
+    for a in range(0, t, queries):
+        b = min(t, a + queries)
         rows = (q[a:b] / math.sqrt(d)).unflatten(1, (n_kv, share)).permute(1, 2, 0, 3).reshape(n_kv, -1, d)
         i, j = positions[a:b, None], positions[None, :b]
         exact = (j >= (i - window).clamp(min=0) // PAGE * PAGE) | (j < SINKS)

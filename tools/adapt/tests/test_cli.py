@@ -110,3 +110,10 @@ def test_tokenizer_gives_the_ids_of_the_vectors():
     tokenizer = tokens.byte_pair_tokenizer(vocabulary, [1] * len(vocabulary), merges, "qwen2")
     for text, ids in zip(texts, lines, strict=True):
         assert tokenizer.encode(text, add_special_tokens=False).ids == [int(i) for i in ids.split()]
+
+
+def test_tuning_is_judged_and_repeats(texts, tmp_path, capsys):
+    for name in ("a.cga", "b.cga"):
+        assert run(texts, tmp_path / name, "--tune", "3") == 0
+    assert "tuned: KL" in capsys.readouterr().err
+    assert (tmp_path / "a.cga").read_bytes() == (tmp_path / "b.cga").read_bytes()
