@@ -2,7 +2,7 @@
 BUILD ?= release
 MODEL ?= smollm2
 
-.PHONY: help build test test-all format tidy checks sanitize bench model quickstart clean
+.PHONY: help build test test-all test-adapt format tidy checks sanitize bench model quickstart clean
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -13,8 +13,11 @@ build: ## build a preset: BUILD=release (default), dev, asan, cuda
 test: build ## build, then run the tests
 	ctest --preset $(BUILD)
 
-test-all: ## what CI runs: packages, build, model, checks, tests
+test-all: ## what CI runs but for test-adapt: packages, build, model, checks, tests
 	tools/test.sh
+
+test-adapt: ## the tests of tools/adapt, in a Python environment made for them
+	tools/adapt/test.sh
 
 format: ## format all C++ files
 	tools/checks/format --fix
