@@ -29,7 +29,7 @@ class Clean:
     inputs: list[torch.Tensor]    # attention inputs, a layer each
     keys: list[torch.Tensor]
     values: list[torch.Tensor]
-    mass: torch.Tensor            # f16 [n_layers, n, units]
+    mass: torch.Tensor            # f16 [n_layers, n, units]: attention mass, summed over heads
 
 
 @torch.no_grad()
@@ -41,7 +41,7 @@ def observe(model: Model, ids: np.ndarray, window: int, block: int = 1024) -> Cl
     def attend(layer, q, k, v):
         keys.append(k)
         values.append(v)
-        masses.append(torch.cat([targets.unit_mass(q[a:a + block], k, positions[a:a + block], window)
+        masses.append(torch.cat([targets.unit_mass(q[a:a + block], k, positions[a:a + block], window)[0]
                                  for a in range(0, len(q), block)]).half())
         return dense(layer, q, k, v)
     hidden = model.hidden(ids, attend, lambda layer, h: inputs.append(h))

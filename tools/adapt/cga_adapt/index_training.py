@@ -1,8 +1,8 @@
 """Training an index: a few small matrices an anchor learn to rank units as the attention of the layers it serves does.
 
 Each step runs the frozen model over one sequence, takes the attention mass of some of its positions as the target
-(targets.py) and lowers, for every anchor, KL(target ‖ softmax of unit scores), and later also the mass that a top-k would
-miss. The anchors share nothing but the model's pass. A step depends only on the seed and its number, so that a run that
+(targets.py) and lowers, for every anchor, KL(target ‖ softmax of unit scores), and later also the squared mass that a
+top-k would miss. The anchors share nothing but the model's pass. A step depends only on the seed and its number, so that a run that
 was interrupted ends like one that was not."""
 
 import dataclasses
@@ -31,8 +31,10 @@ class Design:
     queries: int = 512               # positions of a sequence a step learns from
     rate: float = 2e-3
     window: int = 128
+    peaked: float = 0.5              # of the target: the share of the root of squared masses, which heads that retrieve rule
     by_mass: float = 0.5             # a query weighs (its mass in the archive) to this power
-    boundary: float = 2.0            # what the share of mass missed at a top-k weighs in the second half, beside KL
+    boundary: float = 2.0            # what the squared mass missed at a top-k weighs beside KL,
+    boundary_from: float = 0.5       # from this part of the steps on
     budgets: tuple[int, ...] = (1024, 2048)
     seed: int = 0
 
@@ -82,8 +84,8 @@ class Scorer(nn.Module):
                       half(self.weight, self.spread[0]), self.bias.detach().float().cpu())
 
 
-def missed(scores: torch.Tensor, share: torch.Tensor, allowed: torch.Tensor, budget: int, softness: float = 0.5) -> torch.Tensor:
-    """A smooth form of the share of mass outside the best budget / 16 units: [t]. The threshold moves with the scores so
+def missed(scores: torch.Tensor, mass: torch.Tensor, allowed: torch.Tensor, budget: int, softness: float = 0.5) -> torch.Tensor:
+    """A smooth form of the mass outside the best budget / 16 units: [t]. The threshold moves with the scores so
     that the number of chosen units does not change."""
     count = min(budget // UNIT, scores.shape[1] - 1)
     best = scores.detach().masked_fill(~allowed, -1e4).topk(count + 1, -1).values[:, -2:]
@@ -93,7 +95,7 @@ def missed(scores: torch.Tensor, share: torch.Tensor, allowed: torch.Tensor, bud
     slope = slope / slope.sum(-1, keepdim=True).clamp(min=1e-6)
     threshold = threshold + (slope * (scores - scores.detach())).sum(-1, keepdim=True)
     kept = torch.sigmoid((scores - threshold) / softness)
-    return (share * (1 - kept)).sum(-1) * (allowed.sum(-1) > count)
+    return (mass * (1 - kept)).sum(-1) * (allowed.sum(-1) > count)
 
 
 class Training:
@@ -109,7 +111,7 @@ class Training:
 
     def learn(self, inputs: list[torch.Tensor], positions: torch.Tensor, mass: torch.Tensor, cos: torch.Tensor,
               sin: torch.Tensor) -> None:
-        """One step. mass: [n_layers, t, units] of every layer at `positions`."""
+        """One step. mass: [n_layers, 2, t, units] of every layer at `positions`, as targets.unit_mass gives it."""
         d = self.design
         if self.step == 0:
             for scorer in self.scorers:
@@ -120,19 +122,20 @@ class Training:
         allowed = index.eligible(positions, mass.shape[-1], d.window)
         losses = []
         for scorer in self.scorers:
-            own = mass[scorer.layer:scorer.layer + scorer.n_layers].sum(0)
-            total = own.sum(-1)
+            plain, squared = mass[scorer.layer:scorer.layer + scorer.n_layers].sum(0)
+            root = squared.sqrt()
+            share = torch.lerp(targets.shares(plain), targets.shares(root), d.peaked)
+            total = torch.lerp(plain.sum(-1), root.sum(-1), d.peaked)
             weight = (total / total.mean()).clamp(min=1e-3).pow(d.by_mass)
-            share = targets.shares(own)
+            squared = squared / squared.sum(-1).mean()
             with torch.enable_grad():
                 scores = scorer(inputs, positions, cos, sin)
                 logs = scores.masked_fill(~allowed, -torch.inf).log_softmax(-1).masked_fill(~allowed, 0)
                 kl = (torch.xlogy(share, share) - share * logs).sum(-1)
-                loss = kl
-                if d.boundary and done >= 0.5:
-                    edge = sum(missed(scores, share, allowed, b) for b in d.budgets) / len(d.budgets)
-                    loss = kl + d.boundary * edge
-                (weight * loss).mean().backward()
+                loss = (weight * kl).mean()
+                if d.boundary and done >= d.boundary_from:
+                    loss = loss + d.boundary * sum(missed(scores, squared, allowed, b).mean() for b in d.budgets) / len(d.budgets)
+                loss.backward()
             losses.append(kl.detach().mean())
         torch.nn.utils.clip_grad_norm_(self.scorers.parameters(), 10.0)
         self.optimiser.step()
@@ -164,7 +167,7 @@ class Training:
 
 @torch.no_grad()
 def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """One pass of the uncompressed model: the attention inputs of all layers and the mass [n_layers, t, units]."""
+    """One pass of the uncompressed model: the attention inputs of all layers and the mass [n_layers, 2, t, units]."""
     inputs, masses = [], []
 
     def attend(layer, q, k, v):

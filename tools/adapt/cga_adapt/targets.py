@@ -9,20 +9,18 @@ from .index import eligible
 from .sidecar import UNIT
 
 
-def unit_mass(q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, window: int,
-              heads: torch.Tensor | None = None) -> torch.Tensor:
-    """Softmax probability over all a query sees, summed over heads and over the tokens of each unit; 0 for units that it
-    cannot choose. q: [t, n_heads, d], rows at `positions`; k: [n, n_kv_heads, d]; heads: weights [n_heads] or none.
-    → f32 [t, ⌈n / 16⌉]."""
+def unit_mass(q: torch.Tensor, k: torch.Tensor, positions: torch.Tensor, window: int) -> torch.Tensor:
+    """Softmax probability over all a query sees, summed over the tokens of each unit; 0 for units that it cannot choose.
+    q: [t, n_heads, d], rows at `positions`; k: [n, n_kv_heads, d] → f32 [2, t, ⌈n / 16⌉]: summed over heads, and its
+    squares summed over heads. A head that looks for one place weighs much in the second and little in the first."""
     t, n_heads, d = q.shape
     n, n_kv = k.shape[:2]
     rows = (q / math.sqrt(d)).unflatten(1, (n_kv, -1)).permute(1, 2, 0, 3).reshape(n_kv, -1, d)
     s = torch.bmm(rows, k.permute(1, 2, 0)).view(n_heads, t, n)
     future = torch.arange(n, device=q.device) > positions[:, None]
     p = s.masked_fill_(future, -torch.inf).softmax(-1, dtype=torch.float32)
-    p = p.sum(0) if heads is None else torch.einsum("htn,h->tn", p, heads)
-    p = torch.nn.functional.pad(p, (0, -n % UNIT)).unflatten(1, (-1, UNIT)).sum(-1)
-    return p * eligible(positions, p.shape[1], window)
+    p = torch.nn.functional.pad(p, (0, -n % UNIT)).unflatten(-1, (-1, UNIT)).sum(-1)
+    return torch.stack([p.sum(0), p.square().sum(0)]) * eligible(positions, p.shape[-1], window)
 
 
 def shares(mass: torch.Tensor) -> torch.Tensor:
