@@ -9,8 +9,9 @@ import time
 import numpy as np
 import torch
 
-from . import checkpoint, picture, quality, sidecar, statistics, tokens, transform, tune
+from . import checkpoint, index_stage, picture, quality, sidecar, statistics, tokens, transform, tune
 from .model import Channels, Model, capture
+from .progress import say
 from .sidecar import SINKS, Sidecar
 
 INDEX_BYTES = 6_000_000      # left free for the index to come
@@ -24,10 +25,12 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("cga_adapt", description="Learns a checkpoint's sidecar from text.")
     parser.add_argument("model", help="GGUF file or Hugging Face folder (architectures: llama, qwen2)")
     parser.add_argument("-o", "--output", required=True, type=pathlib.Path, metavar="STEM.cga")
+    parser.add_argument("--stage", choices=("transform", "index"), default="transform", help="what to learn; the index is "
+                        "added to a sidecar with transforms (default %(default)s)")
     parser.add_argument("--text", required=True, nargs="+", help="calibration text: files (.xz, .bz2 too) or folders of them")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of calibration text, an equal share of each file "
                         "(default %(default)s)")
-    parser.add_argument("--seq-len", type=int, default=4096, help="tokens read in one go (default %(default)s)")
+    parser.add_argument("--seq-len", type=int, help="tokens read in one go (default 4096, for the index 8192)")
     parser.add_argument("--group-layers", type=int, help="layers that share a latent (default: what gives at most "
                         f"{CHANNELS} channels, at least {FEWEST_LAYERS} layers)")
     parser.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="of all transforms together (default %(default)s)")
@@ -39,7 +42,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tune", type=int, default=0, metavar="STEPS", help="gradient steps on the finished transforms, a "
                         f"sequence of {tune.LENGTH} tokens each (default %(default)s; 240 are 3 minutes on a GPU for SmolLM2)")
     parser.add_argument("--stats", help="file where statistics are kept, and picked up again if it exists")
-    return parser.parse_args(arguments)
+    index_stage.add_options(parser)
+    options = parser.parse_args(arguments)
+    options.seq_len = options.seq_len or {"transform": 4096, "index": 8192}[options.stage]
+    return options
 
 
 def files(paths: list[str]) -> list[str]:
@@ -77,10 +83,6 @@ def state_needs(model: Model, group_layers: list[int], length: int) -> None:
     say(f"{c.architecture}, {c.n_layers} layers in groups of {group_layers}, {sizes[0]} channels in the first")
     say(f"memory on {model.device}: weights {mb(weights)}, statistics {mb(sums)}, a sequence {mb(activations + head)}, "
         f"decomposition {mb(solver)}; at most about {mb(weights + sums + max(activations + head, solver))} at a time")
-
-
-def say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
 
 
 def kept_out(n: int, seed: int) -> tuple[list[int], list[int], list[int]]:
@@ -169,7 +171,10 @@ def main(arguments: list[str] | None = None) -> int:
     options = parse(arguments)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # matrix products that repeat exactly
     try:
-        adapt(options)
+        if options.stage == "index":
+            index_stage.index(options, files)
+        else:
+            adapt(options)
     except (OSError, ValueError) as error:
         print(f"cga_adapt: {error}", file=sys.stderr)
         return 1

@@ -12,6 +12,7 @@ from .sidecar import PAGE
 
 # (layer, q [t, n_heads, d], k [t, n_kv_heads, d], v like k) → [t, n_heads, d]; k and q are rotated
 Attention = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
+Watch = Callable[[int, torch.Tensor], None]  # (layer, normed attention input [t, dim]), before the layer's attention
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -49,25 +50,28 @@ class Model:
         y = x.float()
         return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.config.eps)).to(self.dtype) * weight
 
-    def _layer(self, l: int, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attention) -> torch.Tensor:
+    def _layer(self, l: int, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attention,
+               watch: Watch | None) -> torch.Tensor:
         c, w = self.config, lambda role, kind="weight": self.weights.get(f"blk.{l}.{role}.{kind}")
         h = self.norm(x, w("attn_norm"))
+        if watch:
+            watch(l, h)
         q, k, v = (F.linear(h, w(r), w(r, "bias")).unflatten(-1, (-1, c.head_dim)) for r in ("attn_q", "attn_k", "attn_v"))
         o = attend(l, rotate(q, cos, sin), rotate(k, cos, sin), v)
         x = x + F.linear(o.flatten(1).to(self.dtype), w("attn_output"))
         h = self.norm(x, w("ffn_norm"))
         return x + F.linear(F.silu(F.linear(h, w("ffn_gate"))) * F.linear(h, w("ffn_up")), w("ffn_down"))
 
-    def hidden(self, ids: torch.Tensor, attend: Attention = dense) -> torch.Tensor:
+    def hidden(self, ids: torch.Tensor, attend: Attention = dense, watch: Watch | None = None) -> torch.Tensor:
         """ids: [t] → normed last hidden states [t, dim]. Where gradients are wanted, each layer is computed again on the
         way back, so that a pass keeps one layer's activations."""
         cos, sin = self.angles(torch.arange(len(ids)))
         x = self.weights["token_embd.weight"][ids]
         for l in range(self.config.n_layers):
             if torch.is_grad_enabled():
-                x = recompute(self._layer, l, x, cos, sin, attend, use_reentrant=False)
+                x = recompute(self._layer, l, x, cos, sin, attend, watch, use_reentrant=False)
             else:
-                x = self._layer(l, x, cos, sin, attend)
+                x = self._layer(l, x, cos, sin, attend, watch)
         return self.norm(x, self.weights["output_norm.weight"])
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:

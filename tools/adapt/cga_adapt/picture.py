@@ -37,3 +37,26 @@ def draw(path: str | os.PathLike, title: str, variances: list[np.ndarray], store
     pyplot.close(figure)
     os.replace(temporary, path)
     return True
+
+
+def draw_losses(path: str | os.PathLike, title: str, losses: np.ndarray, layers: list[int]) -> bool:
+    """Writes a PNG of an index's training; False where matplotlib is missing. losses: [steps, anchors], by anchor layer."""
+    try:
+        import matplotlib
+    except ImportError:
+        return False
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+    figure, axes = pyplot.subplots(figsize=(8, 4.2), constrained_layout=True)
+    span = max(1, len(losses) // 200)
+    steps = np.arange(span, len(losses) + 1, span)
+    for a, layer in enumerate(layers):
+        means = losses[:len(steps) * span, a].reshape(-1, span).mean(1)
+        axes.semilogy(steps, means, lw=1, label=f"layer {layer}")
+    axes.set(title=title, xlabel="step", ylabel="KL of unit scores from attention mass")
+    axes.legend(title="anchor", ncols=2)
+    temporary = pathlib.Path(f"{path}.tmp")
+    figure.savefig(temporary, format="png", dpi=130)
+    pyplot.close(figure)
+    os.replace(temporary, path)
+    return True

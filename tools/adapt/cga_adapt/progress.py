@@ -2,10 +2,15 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 
-def progress(items: Iterable, label: str, total: int, first: int = 0) -> Iterator:
+def say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def progress(items: Iterable, label: str, total: int, first: int = 0, note: Callable[[], str] | None = None) -> Iterator:
+    """first: how many were done before. note: what else a plain line says."""
     if sys.stderr.isatty():
         try:
             from tqdm import tqdm
@@ -19,4 +24,4 @@ def progress(items: Iterable, label: str, total: int, first: int = 0) -> Iterato
         now = time.monotonic()
         if now - last >= 10 or i == total:
             last = now
-            print(f"{label}: {i} of {total}, {now - start:.0f} s", file=sys.stderr, flush=True)
+            say(f"{label}: {i} of {total}, {now - start:.0f} s{', ' + note() if note else ''}")

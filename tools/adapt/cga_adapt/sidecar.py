@@ -8,9 +8,9 @@ import os
 import numpy as np
 import torch
 
-from . import __version__, safetensors_file
+from . import __version__, index, safetensors_file
+from .layout import PAGE, SINKS, UNIT
 
-PAGE, UNIT, SINKS = 64, 16, 16
 ROWS = 128  # channels that share a scale of the int8 basis
 CODEBOOK_WIDTHS = (1, 2, 4)
 
@@ -64,11 +64,14 @@ class Group:
 class Sidecar:
     metadata: dict
     groups: list[Group]
+    anchors: list["index.Anchor"] = dataclasses.field(default_factory=list)  # none where no index was trained
 
     def write(self, path: str | os.PathLike) -> None:
         tensors = {}
         for g, group in enumerate(self.groups):
             tensors |= group.tensors(f"group.{g}")
+        for anchor in self.anchors:
+            tensors |= anchor.tensors()
         text = {k: v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for k, v in self.metadata.items()}
         safetensors_file.write(path, tensors, text)
 
@@ -79,8 +82,9 @@ class Sidecar:
         metadata = {k: v if k in words else json.loads(v) for k, v in text.items()}
         if metadata.get("format") != "cga-sidecar" or metadata.get("format_version") != 1:
             raise ValueError(f"{path}: not a sidecar of format version 1")
-        return Sidecar(metadata, [Group.from_tensors(tensors, f"group.{g}")
-                                  for g in range(len(metadata["group_layers"]))])
+        sizes = metadata.get("select_layers", [])
+        return Sidecar(metadata, [Group.from_tensors(tensors, f"group.{g}") for g in range(len(metadata["group_layers"]))],
+                       [index.Anchor.from_tensors(tensors, sum(sizes[:i]), n) for i, n in enumerate(sizes)])
 
 
 def fingerprint(architecture: str, shape: tuple[int, int, int, int, int], vectors: list[np.ndarray]) -> str:

@@ -1,0 +1,156 @@
+"""`--stage index`: trains an index for a checkpoint and adds it to the sidecar that the transform stage made."""
+
+import argparse
+import dataclasses
+import hashlib
+import json
+import pathlib
+import time
+
+import torch
+
+from . import checkpoint, index_quality, index_training, picture, sidecar, tokens
+from .codec import Codec
+from .index_training import Design, Training
+from .model import Model
+from .progress import progress, say
+from .sidecar import Sidecar
+from .stream import Stream
+
+SAVE_EVERY = 60.0           # seconds
+MAX_BYTES = 6_000_000       # of all anchors together
+LARGEST = 5                 # layers that an automatic selection group has at most
+RATE = 1.5                  # bits a value at which quality with coding is measured
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("index (--stage index)")
+    group.add_argument("--select-layers", type=int, nargs="+", metavar="N", help="layers of each selection group, in order "
+                       "(default: layer groups cut into pieces of at most 5, the first piece cut once more)")
+    group.add_argument("--index-heads", type=int, help=f"query heads (default {Design.heads})")
+    group.add_argument("--index-width", type=int, help=f"channels of a head and of a key (default {Design.width})")
+    group.add_argument("--key-layers", type=int, help="of those an anchor serves, how many first ones its keys are made from "
+                       "(default: all)")
+    group.add_argument("--steps", type=int, help=f"one sequence each (default {Design.steps})")
+    group.add_argument("--queries", type=int, help=f"positions a step learns from (default {Design.queries})")
+    group.add_argument("--rate", type=float, help=f"of learning (default {Design.rate})")
+    group.add_argument("--window", type=int, help=f"tokens read exactly, in training and evaluation (default {Design.window})")
+    group.add_argument("--budgets", type=int, nargs="+", help="tokens, for training's second half and for evaluation "
+                       f"(default {' '.join(map(str, Design.budgets))})")
+    group.add_argument("--state", type=pathlib.Path, help="file where training is kept, and picked up again if it exists "
+                       "(default: the sidecar's name with .training)")
+
+
+def default_groups(group_layers: list[int]) -> list[int]:
+    """Even pieces of at most LARGEST layers inside each layer group. The first layer sees only the token itself, so it
+    chooses for fewer."""
+    sizes = []
+    for count in group_layers:
+        pieces = -(-count // LARGEST)
+        sizes += [count * (i + 1) // pieces - count * i // pieces for i in range(pieces)]
+    first = sizes[0]
+    return ([first * 2 // 5, first - first * 2 // 5] if first >= 4 else [first]) + sizes[1:]
+
+
+def design(options: argparse.Namespace, card: Sidecar) -> Design:
+    names = {"heads": "index_heads", "width": "index_width", "key_layers": "key_layers", "steps": "steps", "seed": "seed",
+             "queries": "queries", "rate": "rate", "window": "window", "budgets": "budgets"}
+    given = {k: getattr(options, v) for k, v in names.items() if getattr(options, v) is not None}
+    if "budgets" in given:
+        given["budgets"] = tuple(given["budgets"])
+    groups = tuple(options.select_layers or default_groups(card.metadata["group_layers"]))
+    made = Design(groups, **given)
+    check(made, card.metadata["group_layers"])
+    return made
+
+
+def check(d: Design, group_layers: list[int]) -> None:
+    ends = lambda sizes: {sum(sizes[:i + 1]) for i in range(len(sizes))}
+    if min(d.groups) < 1 or not ends(group_layers) <= ends(d.groups) or sum(d.groups) != sum(group_layers):
+        raise ValueError(f"selection groups of {list(d.groups)} layers do not subdivide the layer groups {group_layers}")
+    if d.width % 4 or d.width < 4:
+        raise ValueError(f"--index-width {d.width} is not a multiple of 4")
+    if d.window % sidecar.PAGE:
+        raise ValueError(f"--window {d.window} is not a multiple of {sidecar.PAGE}")
+
+
+def state_needs(model: Model, d: Design, length: int, n_tokens: int) -> None:
+    c, item = model.config, model.head.element_size()
+    mb = lambda n: f"{n / 1e6:,.0f} MB"
+    weights = sum({w.data_ptr(): w.nbytes for w in model.weights.values()}.values())
+    rows = [d.heads * d.width + min(n, d.key_layers or n) * d.width + d.heads for n in d.groups]
+    stored, trained = 2 * c.dim * sum(rows), 16 * c.dim * sum(rows)
+    units = -(-length // sidecar.UNIT)
+    attention = d.queries * length * c.n_heads * (4 + 2 * item)
+    scoring = d.queries * length * (d.heads * 3 * item + 12)
+    passing = length * c.dim * item * (c.n_layers + 12) + 4 * c.n_layers * d.queries * units
+    say(f"{len(d.groups)} anchors serving {list(d.groups)} layers, {d.heads} query heads of {d.width}: {mb(stored)} in the sidecar")
+    say(f"memory on {model.device}: weights {mb(weights)}, index and optimiser {mb(trained)}, a step "
+        f"{mb(passing + max(attention, scoring))}; on disk {mb(4 * n_tokens)} of token ids")
+    if stored > MAX_BYTES:
+        raise ValueError(f"the index would take {stored:,} bytes, more than {MAX_BYTES:,}; fewer --index-heads, a smaller "
+                         "--index-width or fewer --key-layers")
+
+
+def train(model: Model, d: Design, stream: Stream, state: pathlib.Path, identity: str) -> Training:
+    training = Training(model, d)
+    if state.exists():
+        training.resume(state, identity)
+        say(f"picked up {state} at step {training.step}")
+    saved = time.monotonic()
+    first = training.step
+    for step in progress(range(first, d.steps), "training", d.steps, first,
+                         lambda: f"KL {float(torch.stack(training.history[-50:]).mean()):.4f}" if training.history else ""):
+        index_training.run(model, training, lambda s: stream.sequence(d.seed, s), step + 1)
+        if time.monotonic() - saved > SAVE_EVERY or step + 1 == d.steps:
+            training.save(state, identity)
+            saved = time.monotonic()
+    return training
+
+
+def record(d: Design, training: Training, stream: Stream) -> dict:
+    losses = training.losses()
+    last = losses[-max(1, len(losses) // 20):].mean(0).tolist()
+    return dataclasses.asdict(d) | {"sequence": stream.length, "texts": stream.record(), "kl": [round(x, 4) for x in last]}
+
+
+def index(options: argparse.Namespace, files) -> None:
+    start = time.monotonic()
+    since = lambda: f"{time.monotonic() - start:.0f} s"
+    card = Sidecar.read(options.output)
+    source = checkpoint.load(options.model)
+    if source.fingerprint() != card.metadata["fingerprint"]:
+        raise ValueError(f"{options.output}: made for another checkpoint than {options.model}")
+    d = design(options, card)
+    tokenizer = tokens.load(source)
+    stream = Stream(tokenizer, files(options.text), options.seq_len)
+    say(f"{sum(e['tokens'] for e in stream.record()):,} tokens of {len(stream.names)} texts, {since()}")
+    model = Model(source, options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
+    state_needs(model, d, options.seq_len, len(stream.ids))
+    text = json.dumps([dataclasses.asdict(d), stream.record(), options.seq_len, card.metadata["fingerprint"]])
+    identity = hashlib.sha256(text.encode()).hexdigest()
+    training = train(model, d, stream, options.state or options.output.with_suffix(".training"), identity)
+    say(f"trained, {since()}")
+    write(card, training, d, record(d, training, stream), [], options.output)  # before the long part
+    picture.draw_losses(options.output.with_suffix(".index.png"), options.output.stem, training.losses().numpy(),
+                        [a for a, _ in d.anchors()])
+
+    anchors = [a.to(model.device) for a in training.anchors()]
+    coders = [Codec(g.to(model.device), RATE) for g in card.groups]
+    measure = lambda texts: index_quality.evaluate(model, anchors, texts, list(d.budgets), d.window, coders,
+                                                   card.metadata["group_layers"])
+    say("kept-out training text:\n" + index_quality.table(measure(stream.kept_out()[:4])))
+    texts = [tokens.Text(t.name, t.ids[:options.eval_tokens]) for t in tokens.read(tokenizer, files(options.eval))]
+    if texts:
+        rows = measure(texts)
+        print(index_quality.table(rows))
+        write(card, training, d, record(d, training, stream), rows, options.output)
+    say(f"{options.output}: {options.output.stat().st_size:,} bytes, {since()}")
+
+
+def write(card: Sidecar, training: Training, d: Design, about: dict, rows: list[dict], path: pathlib.Path) -> None:
+    rounded = lambda v: float(f"{v:.5g}") if isinstance(v, float) else v
+    card.anchors = training.anchors()
+    card.metadata |= {"select_layers": list(d.groups), "index_heads": d.heads, "index_width": d.width, "index_training": about,
+                      "index_quality": [{k: rounded(v) for k, v in r.items()} for r in rows]}
+    card.write(path)

@@ -1,0 +1,194 @@
+"""Training an index: a few small matrices an anchor learn to rank units as the attention of the layers it serves does.
+
+Each step runs the frozen model over one sequence, takes the attention mass of some of its positions as the target
+(targets.py) and lowers, for every anchor, KL(target ‖ softmax of unit scores), and later also the squared mass that a
+top-k would miss. The anchors share nothing but the model's pass. A step depends only on the seed and its number, so that a run that
+was interrupted ends like one that was not."""
+
+import dataclasses
+import math
+import os
+import pathlib
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+from . import index, targets
+from .index import Anchor
+from .model import Model, dense
+from .sidecar import UNIT
+
+
+@dataclasses.dataclass(frozen=True)
+class Design:
+    """What is trained, and how."""
+    groups: tuple[int, ...]          # layers each anchor serves, in order; their sum is n_layers
+    heads: int = 16
+    width: int = 32                  # d: channels of a query head and of a key, a multiple of 4
+    key_layers: int = 0              # attention inputs a key is made from: the first so many served layers; 0: all
+    steps: int = 2000
+    queries: int = 512               # positions of a sequence a step learns from
+    rate: float = 2e-3
+    window: int = 128
+    peaked: float = 0.5              # of the target: the share of the root of squared masses, which heads that retrieve rule
+    by_mass: float = 0.5             # a query weighs (its mass in the archive) to this power
+    boundary: float = 2.0            # what the squared mass missed at a top-k weighs beside KL,
+    boundary_from: float = 0.5       # from this part of the steps on
+    budgets: tuple[int, ...] = (1024, 2048)
+    seed: int = 0
+
+    def anchors(self) -> list[tuple[int, int]]:
+        """(first layer, layers served)"""
+        return [(sum(self.groups[:i]), n) for i, n in enumerate(self.groups)]
+
+
+class Scorer(nn.Module):
+    """One anchor's matrices. Inputs are divided by `spread`, the root mean square of each channel, which makes all
+    weights alike to the optimiser; on the way to the file it is multiplied in."""
+
+    def __init__(self, dim: int, design: Design, layer: int, n_layers: int, generator: torch.Generator):
+        super().__init__()
+        new = lambda *shape: nn.Parameter(torch.randn(*shape, generator=generator) / math.sqrt(dim))
+        self.layer, self.n_layers = layer, n_layers
+        self.reads = min(n_layers, design.key_layers or n_layers)
+        self.query = new(design.heads, design.width, dim)
+        self.key = nn.Parameter(new(self.reads, design.width, dim).data / math.sqrt(self.reads))
+        self.weight = nn.Parameter(0.1 * new(design.heads, dim).data)
+        self.bias = nn.Parameter(torch.ones(design.heads))
+        self.register_buffer("spread", torch.ones(self.reads, dim))
+
+    def measure(self, inputs: list[torch.Tensor]) -> None:
+        for i in range(self.reads):
+            self.spread[i] = inputs[self.layer + i].float().square().mean(0).sqrt().clamp(min=1e-3)
+
+    def forward(self, inputs: list[torch.Tensor], positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        """inputs: attention inputs [n, dim] of all layers → scores [t, ⌈n / 16⌉] of the queries at `positions`."""
+        own = [inputs[self.layer + i] for i in range(self.reads)]
+        dtype = own[0].dtype
+        scaled = lambda w, i: (w / self.spread[i]).to(dtype)
+        h = own[0][positions]
+        k = sum(F.linear(x, scaled(self.key[i], i)) for i, x in enumerate(own))
+        q = F.linear(h, scaled(self.query, 0).flatten(0, 1)).unflatten(1, self.query.shape[:2])
+        w = F.linear(h, scaled(self.weight, 0)).float() + self.bias
+        k = index.rotate_half(k.float(), cos, sin).to(dtype)
+        q = index.rotate_half(q.float(), cos[positions], sin[positions]).to(dtype)
+        s = torch.relu((q.flatten(0, 1) @ k.T).unflatten(0, q.shape[:2]))  # [t, H, n]
+        s = torch.bmm((w / math.sqrt(k.shape[1])).to(dtype)[:, None], s)[:, 0]
+        return F.pad(s.float(), (0, -s.shape[1] % UNIT), value=-1e4).unflatten(1, (-1, UNIT)).amax(-1)
+
+    def anchor(self) -> Anchor:
+        """As it is stored."""
+        half = lambda w, s: (w.detach() / s).half().cpu()
+        return Anchor(self.layer, self.n_layers, half(self.query, self.spread[0]), half(self.key, self.spread[:, None]),
+                      half(self.weight, self.spread[0]), self.bias.detach().float().cpu())
+
+
+def missed(scores: torch.Tensor, mass: torch.Tensor, allowed: torch.Tensor, budget: int, softness: float = 0.5) -> torch.Tensor:
+    """A smooth form of the mass outside the best budget / 16 units: [t]. The threshold moves with the scores so
+    that the number of chosen units does not change."""
+    count = min(budget // UNIT, scores.shape[1] - 1)
+    best = scores.detach().masked_fill(~allowed, -1e4).topk(count + 1, -1).values[:, -2:]
+    threshold = best.mean(-1, keepdim=True)
+    chosen = torch.sigmoid((scores.detach() - threshold) / softness) * allowed
+    slope = chosen * (1 - chosen)
+    slope = slope / slope.sum(-1, keepdim=True).clamp(min=1e-6)
+    threshold = threshold + (slope * (scores - scores.detach())).sum(-1, keepdim=True)
+    kept = torch.sigmoid((scores - threshold) / softness)
+    return (mass * (1 - kept)).sum(-1) * (allowed.sum(-1) > count)
+
+
+class Training:
+    """A design's scorers, their optimiser, and where they are."""
+
+    def __init__(self, model: Model, design: Design):
+        generator = torch.Generator().manual_seed(design.seed)
+        self.design, self.model, self.step, self.history = design, model, 0, []
+        self.scorers = nn.ModuleList(Scorer(model.config.dim, design, a, n, generator) for a, n in design.anchors())
+        self.scorers.to(model.device)
+        self.optimiser = torch.optim.AdamW(self.scorers.parameters(), lr=design.rate, weight_decay=0, betas=(0.9, 0.98),
+                                           fused=model.device.type == "cuda")
+
+    def learn(self, inputs: list[torch.Tensor], positions: torch.Tensor, mass: torch.Tensor, cos: torch.Tensor,
+              sin: torch.Tensor) -> None:
+        """One step. mass: [n_layers, 2, t, units] of every layer at `positions`, as targets.unit_mass gives it."""
+        d = self.design
+        if self.step == 0:
+            for scorer in self.scorers:
+                scorer.measure(inputs)
+        done = self.step / d.steps
+        for group in self.optimiser.param_groups:
+            group["lr"] = d.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
+        allowed = index.eligible(positions, mass.shape[-1], d.window)
+        losses = []
+        for scorer in self.scorers:
+            plain, squared = mass[scorer.layer:scorer.layer + scorer.n_layers].sum(0)
+            root = squared.sqrt()
+            share = torch.lerp(targets.shares(plain), targets.shares(root), d.peaked)
+            total = torch.lerp(plain.sum(-1), root.sum(-1), d.peaked)
+            weight = (total / total.mean()).clamp(min=1e-3).pow(d.by_mass)
+            squared = squared / squared.sum(-1).mean()
+            with torch.enable_grad():
+                scores = scorer(inputs, positions, cos, sin)
+                logs = scores.masked_fill(~allowed, -torch.inf).log_softmax(-1).masked_fill(~allowed, 0)
+                kl = (torch.xlogy(share, share) - share * logs).sum(-1)
+                loss = (weight * kl).mean()
+                if d.boundary and done >= d.boundary_from:
+                    loss = loss + d.boundary * sum(missed(scores, squared, allowed, b).mean() for b in d.budgets) / len(d.budgets)
+                loss.backward()
+            losses.append(kl.detach().mean())
+        torch.nn.utils.clip_grad_norm_(self.scorers.parameters(), 10.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.history.append(torch.stack(losses))
+        self.step += 1
+
+    def losses(self) -> torch.Tensor:
+        """KL of every step and anchor, f32 [steps, anchors]."""
+        return torch.stack(self.history).cpu() if self.history else torch.zeros(0, len(self.scorers))
+
+    def anchors(self) -> list[Anchor]:
+        return [scorer.anchor() for scorer in self.scorers]
+
+    def save(self, path: str | os.PathLike, identity: str) -> None:
+        temporary = pathlib.Path(f"{path}.tmp")
+        torch.save({"identity": identity, "step": self.step, "losses": self.losses(), "scorers": self.scorers.state_dict(),
+                    "optimiser": self.optimiser.state_dict()}, temporary)
+        os.replace(temporary, path)
+
+    def resume(self, path: str | os.PathLike, identity: str) -> None:
+        saved = torch.load(path, map_location=self.model.device, weights_only=True)
+        if saved["identity"] != identity:
+            raise ValueError(f"{path}: saved by a run of other texts or settings; name another file or remove it")
+        self.scorers.load_state_dict(saved["scorers"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.step, self.history = saved["step"], list(saved["losses"].to(self.model.device).unbind(0))
+
+
+@torch.no_grad()
+def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: int) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """One pass of the uncompressed model: the attention inputs of all layers and the mass [n_layers, 2, t, units]."""
+    inputs, masses = [], []
+
+    def attend(layer, q, k, v):
+        masses.append(targets.unit_mass(q[positions], k, positions, window))
+        return dense(layer, q, k, v)
+    model.hidden(ids, attend, lambda layer, h: inputs.append(h))
+    return inputs, torch.stack(masses)
+
+
+def draw_positions(n: int, design: Design, step: int) -> torch.Tensor:
+    """Positions of a sequence of n tokens with something to choose from, sorted."""
+    generator = torch.Generator().manual_seed(design.seed * 1_000_003 + step)
+    first = min(n - 1, design.window + 2 * 64 if n < 2048 else 512)
+    return (first + torch.randperm(n - first, generator=generator)[:design.queries]).sort().values
+
+
+def run(model: Model, training: Training, sequence, until: int) -> None:
+    """Steps up to `until`. sequence(step) → ids, int array."""
+    while training.step < until:
+        ids = torch.as_tensor(sequence(training.step), dtype=torch.long).to(model.device)
+        positions = draw_positions(len(ids), training.design, training.step).to(model.device)
+        cos, sin = (a / model.config.rope_magnitude for a in model.angles(torch.arange(len(ids))))
+        inputs, mass = observe(model, ids, positions, training.design.window)
+        training.learn(inputs, positions, mass, cos, sin)

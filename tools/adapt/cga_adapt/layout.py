@@ -1,0 +1,3 @@
+"""Sizes that everything agrees on, in tokens."""
+
+PAGE, UNIT, SINKS = 64, 16, 16
