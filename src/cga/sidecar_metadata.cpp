@@ -162,11 +162,14 @@ SidecarMetadata::Defaults read_defaults(const Reader& reader) {
   SidecarMetadata::Defaults defaults{.kv_bits = reader.member_real(key, parsed, "kv_bits"),
                                      .kv_window = reader.member_count(key, parsed, "kv_window"),
                                      .kv_sparse_from = reader.member_count(key, parsed, "kv_sparse_from")};
-  if (!(defaults.kv_bits >= 0 && defaults.kv_bits <= 8)) {
-    reader.fail(key, "kv_bits " + std::to_string(defaults.kv_bits), "0 to 8");
+  if (!(defaults.kv_bits > 0 && defaults.kv_bits <= 8)) {
+    reader.fail(key, "kv_bits " + std::to_string(defaults.kv_bits), "a number above 0, at most 8");
   }
-  if (defaults.kv_window % page_tokens != 0) {
-    reader.fail(key, "kv_window " + std::to_string(defaults.kv_window), "a multiple of 64");
+  constexpr std::int64_t most = 1 << 26;
+  for (const auto& [name, tokens] :
+       {std::pair{"kv_window ", defaults.kv_window}, std::pair{"kv_sparse_from ", defaults.kv_sparse_from}}) {
+    if (tokens % page_tokens == 0 && tokens <= most) continue;
+    reader.fail(key, name + std::to_string(tokens), "a multiple of 64, at most 67108864");
   }
   return defaults;
 }
@@ -192,6 +195,10 @@ void read_record(const Reader& reader, SidecarMetadata& metadata) {
   for (const Json& group : reader.array("spectra", spectra)) {
     auto& shares = metadata.spectra.emplace_back();
     for (const Json& share : reader.array("spectra", group)) shares.push_back(reader.real("spectra", share));
+  }
+  if (metadata.spectra.size() != metadata.group_layers.size()) {
+    reader.fail("spectra", std::to_string(metadata.spectra.size()) + " lists",
+                std::to_string(metadata.group_layers.size()) + ", one a group");
   }
   metadata.tool = reader.text("tool");
 }

@@ -6,6 +6,7 @@
 #include "cga/codec_plan.h"
 #include "cga/sidecar.h"
 #include "format/model_file.h"
+#include "format/refusal.h"
 
 namespace cga {
 namespace {
@@ -56,7 +57,7 @@ SidecarDescription describe_sidecar(const std::filesystem::path& path, const std
   const Sidecar sidecar(path);
   const SidecarMetadata& metadata = sidecar.metadata();
   SidecarDescription result;
-  result.tool = metadata.tool;
+  result.tool = printable(metadata.tool);
   result.fingerprint = metadata.fingerprint;
   result.file_bytes = bytes_of(path);
   result.transform_bytes = sidecar.transform_bytes();
@@ -69,9 +70,11 @@ SidecarDescription describe_sidecar(const std::filesystem::path& path, const std
                              group.transform.w, metadata.spectra[g]});
   }
   for (const double bits : rates) result.rates.push_back(describe_rate(sidecar, bits));
-  for (const auto& [text, tokens] : metadata.calibration) result.calibration.emplace_back(text, tokens);
+  for (const auto& [text, tokens] : metadata.calibration)
+    result.calibration.emplace_back(printable(text), tokens);
   for (const SidecarMetadata::Quality& row : metadata.quality) {
-    result.quality.push_back({row.text, row.tokens, row.kv_bits, row.kl, row.ppl_change, row.top1});
+    result.quality.push_back(
+        {printable(row.text), row.tokens, row.kv_bits, row.kl, row.ppl_change, row.top1});
   }
   return result;
 }

@@ -2,6 +2,7 @@
 
 #include <spdlog/fmt/fmt.h>
 
+#include <algorithm>
 #include <array>
 
 #include "tools/cga/console.h"
@@ -39,7 +40,8 @@ std::string rates_text(const SidecarDescription& sidecar) {
   for (const SidecarDescription::Rate& rate : sidecar.rates) {
     text += fmt::format("{:>8} {:>9} {:>9} {:>9} {:>9}   {:>11} {:>16.1f}x\n", rate.bits, rate.eight,
                         rate.four, rate.two, rate.one, format_count(rate.token_bytes),
-                        static_cast<double>(rate.token_bf16_bytes) / static_cast<double>(rate.token_bytes));
+                        static_cast<double>(rate.token_bf16_bytes) /
+                            static_cast<double>(std::max<std::int64_t>(rate.token_bytes, 1)));
   }
   return text;
 }
