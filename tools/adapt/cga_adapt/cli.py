@@ -9,14 +9,14 @@ import time
 import numpy as np
 import torch
 
-from . import checkpoint, index_stage, picture, quality, sidecar, statistics, tokens, transform, tune
+from . import checkpoint, grouping, index_stage, picture, quality, sidecar, statistics, tokens, transform, tune
 from .model import Channels, Model, capture
 from .progress import say
 from .sidecar import SINKS, Sidecar
 
 INDEX_BYTES = 6_000_000      # left free for the index to come
 MAX_BYTES = 40_000_000 - INDEX_BYTES
-CHANNELS, FEWEST_LAYERS = 4096, 4  # automatic groups: as many layers as fit this many channels, but no fewer than these
+WITHIN = 0.03                # of the best error: the smallest transforms that are as good are taken
 KEPT_OUT = 8                 # one sequence in so many is kept out of the covariance, for variances and codebooks
 DEFAULTS = {"kv_bits": 1.5, "kv_window": 1024, "kv_sparse_from": 2048}
 
@@ -31,9 +31,11 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of calibration text, an equal share of each file "
                         "(default %(default)s)")
     parser.add_argument("--seq-len", type=int, help="tokens read in one go (default 4096, for the index 8192)")
-    parser.add_argument("--group-layers", type=int, help="layers that share a latent (default: what gives at most "
-                        f"{CHANNELS} channels, at least {FEWEST_LAYERS} layers)")
+    parser.add_argument("--group-layers", type=int, help="layers that share a latent (default: the smallest transforms "
+                        "under --max-bytes whose error on kept-out text is --within of the best)")
     parser.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="of all transforms together (default %(default)s)")
+    parser.add_argument("--within", type=float, default=WITHIN, metavar="SHARE", help="how much larger the error may be than "
+                        "that of the best groups, for smaller transforms (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--eval", nargs="*", default=[], help="text to measure quality on, "
@@ -56,11 +58,9 @@ def files(paths: list[str]) -> list[str]:
     return [str(p) for p in out]
 
 
-def split_layers(config: checkpoint.Config, wanted: int | None) -> list[int]:
-    """Layers of each group: as even as can be, none larger than wanted."""
-    most = wanted or max(FEWEST_LAYERS, CHANNELS // (2 * config.kv_channels))
-    n_groups = -(-config.n_layers // most)
-    sizes = [config.n_layers * (g + 1) // n_groups - config.n_layers * g // n_groups for g in range(n_groups)]
+def split_layers(config: checkpoint.Config, most: int) -> list[int]:
+    """Layers of each group: as even as can be, none with more than `most`."""
+    sizes = grouping.even_groups(config.n_layers, -(-config.n_layers // most))
     for size in sizes:
         if 2 * size * config.kv_channels % sidecar.ROWS:
             raise ValueError(f"a group of {size} layers has {2 * size * config.kv_channels} channels, which is not a "
@@ -125,7 +125,7 @@ def adapt(options: argparse.Namespace) -> None:
     start = time.monotonic()
     since = lambda: f"{time.monotonic() - start:.0f} s"
     source = checkpoint.load(options.model)
-    group_layers = split_layers(source.config, options.group_layers)
+    wanted = split_layers(source.config, options.group_layers) if options.group_layers else None
     tokenizer = tokens.load(source)
     sequences, record = tokens.sequences(tokens.read(tokenizer, files(options.text)), options.seq_len, options.tokens)
     evaluation = [tokens.Text(t.name, t.ids[:options.eval_tokens])
@@ -134,9 +134,14 @@ def adapt(options: argparse.Namespace) -> None:
     for entry in record:
         say(f"  {entry['tokens']:9,} {entry['text']}")
     model = Model(source, options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
-    state_needs(model, group_layers, max(map(len, sequences)))
+    state_needs(model, wanted or grouping.candidates(source.config)[0], max(map(len, sequences)))
 
     training, fitting, judging = ([sequences[i] for i in part] for part in kept_out(len(sequences), options.seed))
+    group_layers = wanted
+    if not wanted:
+        group_layers, report = grouping.choose(model, training, lambda cut: ChannelSource(model, cut, judging),
+                                               options.max_bytes, options.within, options.seed)
+        say("\n".join([*report, f"groups of {group_layers} layers, {since()}"]))
     identity = {"fingerprint": source.fingerprint(), "seed": str(options.seed), "group_layers": str(group_layers),
                 "tokens": tokens.checksum(training)}
     gathered = statistics.gather(model, training, group_layers, options.seed, identity, options.stats)

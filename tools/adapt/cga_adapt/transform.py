@@ -147,10 +147,10 @@ def train(groups: list[Group], source: Source) -> list[Group]:
     return out
 
 
-def judge(groups: list[Group], source: Source) -> np.ndarray:
-    """Squared error in the metric s·x, summed over all RATES: [groups]."""
-    coders = [[Codec(g, rate) for rate in RATES] for g in groups]
-    errors = np.zeros((len(groups), len(RATES)))
+def judge(groups: list[Group], source: Source, rates: tuple[float, ...] = RATES) -> np.ndarray:
+    """Squared error in the metric s·x, summed over all rates: [groups]."""
+    coders = [[Codec(g, rate) for rate in rates] for g in groups]
+    errors = np.zeros((len(groups), len(rates)))
     for xs in source:
         for g, (coder_list, x) in enumerate(zip(coders, xs)):
             for r, coder in enumerate(coder_list):

@@ -84,9 +84,8 @@ def test_a_limit_on_size_is_kept_or_refused(texts, tmp_path, capsys):
 
 def test_groups_are_even():
     config = lambda n_layers, kv: checkpoint.Config("llama", n_layers, 4, kv, 64, 256, 1e-5, 1e4)
-    assert cli.split_layers(config(30, 3), None) == [10, 10, 10]
-    assert cli.split_layers(config(28, 4), None) == [7, 7, 7, 7]
-    assert cli.split_layers(config(32, 16), None) == [4] * 8
+    assert cli.split_layers(config(30, 3), 10) == [10, 10, 10]
+    assert cli.split_layers(config(28, 4), 9) == [7, 7, 7, 7]
     assert cli.split_layers(config(24, 2), 7) == [6, 6, 6, 6]
     with pytest.raises(ValueError, match="group-layers"):
         cli.split_layers(checkpoint.Config("llama", 2, 4, 1, 16, 64, 1e-5, 1e4), 1)
