@@ -39,6 +39,11 @@ struct SequenceRows {
   std::int32_t n_tokens = 0;
   std::int32_t position = 0;            // of its first token; also the tokens already in its pages
   std::span<const std::int32_t> pages;  // [>= ceil((position + n_tokens) / 64)], page ids
+
+  /// If there are any, attend reads these instead of pages: a choice of units, 4 * (page id) + (unit in
+  /// page), in order of position, [>= ceil((position + n_tokens) / 16)]. Then `position` counts the tokens of
+  /// the choice before the row's own, and all units but the last are whole. Pages of bf16 and f32 only.
+  std::span<const std::int32_t> units = {};
 };
 
 /// The pages of one layer: page id p starts at base + p * layout.page_bytes().
@@ -167,9 +172,9 @@ class Ops {
   virtual void append(const AppendParams& params) = 0;
 
   /// Causal softmax attention of every row over its sequence's pages, positions 0 to its own. One pass
-  /// (online softmax); the order of summation depends on positions only, not on threads or neighbours.
-  /// Over q4 pages the query is transformed by hadamard() before, the result after.
-  /// Tolerance against the reference on the same pages: 2e-5 relative (L2, a head).
+  /// (online softmax); the order of summation depends on positions only (of a choice of units: on ranks in
+  /// it), not on threads or neighbours. Over q4 pages the query is transformed by hadamard() before, the
+  /// result after. Tolerance against the reference on the same pages: 2e-5 relative (L2, a head).
   virtual void attend(const AttendParams& params) = 0;
 
   /// Arranges a transform for coding (docs/sidecar.md).

@@ -74,7 +74,7 @@ void ReferenceOps::attend(const AttendParams& params) {
   const std::int32_t group = params.n_heads / layout.n_kv_heads;
   const auto attend_head = layout.element == KvElement::q4 ? attend_transformed : attend_one;
   for (const SequenceRows& sequence : params.sequences) {
-    const PageReader pages(params.pages, sequence.pages);
+    const PageReader pages(params.pages, sequence.pages, sequence.units);
     for (std::int32_t t = 0; t < sequence.n_tokens; ++t) {
       const std::int64_t row = std::int64_t{sequence.first_row} + t;
       for (std::int32_t h = 0; h < params.n_heads; ++h) {

@@ -20,8 +20,11 @@ namespace cga::reference {
 /// Finds, reads and writes one token's key or value vector inside its page.
 class PageReader {
  public:
-  /// @param ids  of the pages that hold positions 0 to 63, 64 to 127, …
-  PageReader(const LayerPages& pages, std::span<const std::int32_t> ids) : pages_(pages), ids_(ids) {}
+  /// @param ids    of the pages that hold positions 0 to 63, 64 to 127, …
+  /// @param units  if there are any: those that hold positions 0 to 15, 16 to 31, … instead
+  PageReader(const LayerPages& pages, std::span<const std::int32_t> ids,
+             std::span<const std::int32_t> units = {})
+      : pages_(pages), ids_(ids), units_(units) {}
 
   /// Rounds and stores a vector.
   /// @param plane   0: keys, 1: values
@@ -78,9 +81,17 @@ class PageReader {
  private:
   std::byte* vector(int plane, std::int32_t kv_head, std::int32_t position) const {
     const KvLayout& layout = pages_.layout;
-    const std::int64_t page = ids_[static_cast<std::size_t>(position / page_tokens)];
-    const std::int64_t row = (static_cast<std::int64_t>(plane) * layout.n_kv_heads + kv_head) * page_tokens +
-                             position % page_tokens;
+    std::int64_t page, token;
+    if (units_.empty()) {
+      page = ids_[static_cast<std::size_t>(position / page_tokens)];
+      token = position % page_tokens;
+    } else {
+      const std::int32_t unit = units_[static_cast<std::size_t>(position / unit_tokens)];
+      page = unit / page_units;
+      token = unit % page_units * unit_tokens + position % unit_tokens;
+    }
+    const std::int64_t row =
+        (static_cast<std::int64_t>(plane) * layout.n_kv_heads + kv_head) * page_tokens + token;
     return pages_.base + page * layout.page_bytes() + row * layout.vector_bytes();
   }
 
@@ -103,7 +114,7 @@ class PageReader {
   }
 
   const LayerPages& pages_;
-  std::span<const std::int32_t> ids_;
+  std::span<const std::int32_t> ids_, units_;
 };
 
 }  // namespace cga::reference

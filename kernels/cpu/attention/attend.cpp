@@ -15,6 +15,7 @@
 
 #include "base/checked.h"
 #include "kernels/cpu/attention/attention.h"
+#include "kernels/cpu/attention/gather.h"
 #include "kernels/cpu/attention/page.h"
 #include "kernels/cpu/attention/state.h"
 #include "kernels/cpu/attention/tile-inl.h"
@@ -166,10 +167,27 @@ void tile_over_head(const TileWork& work, std::int32_t page, const HeadBlock<T>&
   }
 }
 
-/// @param unpacked  [2 * page_tokens * head_dim], if pages hold blocks
+/// Four units of a choice, as a page.
+template <class E>
+void tile_over_units(const TileWork& work, std::int32_t page, const float* q, const SoftmaxState& state,
+                     float* unpacked) {
+  const std::span<const std::int32_t> units = work.sequence.units;
+  const std::int32_t first = page * page_units;
+  const std::int32_t n_tokens = work.valid(page, work.blocks.n_rows - 1);
+  const auto chosen = units.subspan(static_cast<std::size_t>(first),
+                                    static_cast<std::size_t>((n_tokens + unit_tokens - 1) / unit_tokens));
+  const HeadBlock<E> block =
+      gather_units(work.params.pages, chosen, work.tile.kv_head, reinterpret_cast<E*>(unpacked));
+  tile_over_head(work, page, block, q, state, 0);
+}
+
+/// @param unpacked  [2 * page_tokens * head_dim], if pages hold blocks or units are chosen
 template <class E>
 void tile_over_page(const TileWork& work, std::int32_t page, const float* q, const SoftmaxState& state,
                     float* unpacked) {
+  if constexpr (!is_coded<E>) {
+    if (!work.sequence.units.empty()) return tile_over_units<E>(work, page, q, state, unpacked);
+  }
   const auto head = [&](std::int32_t p) {
     const std::int32_t id = work.sequence.pages[static_cast<std::size_t>(p)];
     if constexpr (is_coded<E>) {
@@ -313,8 +331,10 @@ void attend(const AttendParams& params, ThreadPool& pool, AttentionScratch& scra
   // Scratch: for each thread two states, the packed queries and room to unpack blocks; then the states of
   // split tiles.
   const std::int64_t state_size = state_floats(plan.largest_tile, layout.head_dim);
+  const bool gathers = std::any_of(params.sequences.begin(), params.sequences.end(),
+                                   [](const SequenceRows& rows) { return !rows.units.empty(); });
   const std::int64_t unpacked =
-      is_block_coded(layout.element) ? std::int64_t{2} * page_tokens * layout.head_dim : 0;
+      is_block_coded(layout.element) || gathers ? std::int64_t{2} * page_tokens * layout.head_dim : 0;
   const std::int64_t thread_size =
       2 * state_size + round_up<std::int64_t>(plan.largest_tile * layout.head_dim, 16) + unpacked;
   float* const threads =
