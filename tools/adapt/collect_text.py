@@ -43,7 +43,7 @@ SYSTEMS = ["You are a helpful assistant.", "You are a helpful AI assistant named
 def read(path: pathlib.Path) -> str:
     opener = {".gz": gzip.open, ".xz": lzma.open, ".bz2": bz2.open}.get(path.suffix, open)
     with opener(path, "rb") as file:
-        return file.read().decode("utf-8", errors="replace")
+        return file.read().decode("utf-8", errors="replace").replace("\r\n", "\n")
 
 
 class Collection:
