@@ -1,5 +1,7 @@
 #include "cga/compact_cache.h"
 
+#include <algorithm>
+
 #include "cga/prefill_scratch.h"
 
 namespace cga {
@@ -60,9 +62,10 @@ void CompactCache::seal(CompactSequence& sequence, std::int32_t first_exact) {
 }
 
 void CompactCache::fill_residents(CompactSequence& sequence) {
+  // Every step comes here; only the first behind a prompt finds something to do.
+  const std::int32_t wanted = std::min(plan_.resident_pages(), sequence.n_archived() - 1);
   std::vector<OpenedUnit> units;
-  for (std::int32_t number = 1; number < sequence.n_archived(); ++number) {
-    if (sequence.n_residents_ == plan_.resident_pages()) break;
+  for (std::int32_t number = 1; sequence.n_residents_ < wanted; ++number) {
     const auto index = static_cast<std::size_t>(number);
     if (sequence.pages_[index] != CompactSequence::absent) continue;
     sequence.pages_[index] = pool_.take();

@@ -23,7 +23,6 @@ class CompactSequence {
 
   std::int32_t n_tokens() const { return n_tokens_; }
   std::int32_t n_archived() const { return static_cast<std::int32_t>(coded_.size()); }  // pages
-  std::int32_t n_residents() const { return n_residents_; }                             // pages
 
   /// [pages of all tokens]: where a page's keys and values are, exact or decoded; absent: only in the
   /// archive.
@@ -32,7 +31,8 @@ class CompactSequence {
 
  private:
   friend class CompactCache;
-  std::int32_t n_tokens_ = 0, n_residents_ = 0;
+  std::int32_t n_tokens_ = 0;
+  std::int32_t n_residents_ = 0;  // archived pages that are held decoded, page 0 aside
   std::vector<std::int32_t> pages_, coded_;
 };
 
@@ -49,7 +49,6 @@ class CompactCache {
   const KvLayout& layout() const { return memory_.layout(); }
   Archive& archive() { return archive_; }
   const PageMemory& memory() const { return memory_; }
-  std::int32_t n_layers() const { return n_layers_; }
 
   /// Makes room for n_tokens more, all of which share their first exact page (ExactRule::run_end): pages that
   /// leave the window are coded, and decoded again where they stand if they may be residents.

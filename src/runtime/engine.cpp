@@ -75,7 +75,8 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
   const Sidecar* sidecar = e.sidecar ? &*e.sidecar : nullptr;
   resolve_kv_options(e.options, sidecar);
   e.plan = plan_memory(e.options, *e.file, family, e.model.hparams, e.backend->ops(), sidecar);
-  check_fits(e.plan);  // before anything is read
+  if (e.options.kv != KvType::cga) e.sidecar.reset();  // the context stays exact
+  check_fits(e.plan);                                  // before anything is read
   e.model.weights = load_weights(*e.file, family, e.model.hparams, *e.backend, options.progress);
   e.model.plan = LayerPlan::dense(e.model.hparams.n_layers);
   e.info.n_vocab = static_cast<std::int32_t>(e.model.weights.n_vocab());

@@ -1,11 +1,11 @@
 // Generation under Compact Grouped Attention: what a query reads is a function of tokens, spans and settings.
 // Chunking, neighbours, residents and going back leave no trace; prompts and short contexts are exact.
 #include <algorithm>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "cga/engine.h"
+#include "runtime/random_text.h"
 #include "support/catch.h"
 
 namespace cga {
@@ -27,13 +27,7 @@ EngineOptions options(const std::string& device, KvType kv = KvType::cga) {
   return result;
 }
 
-std::vector<TokenId> text(std::size_t n, unsigned seed = 1) {
-  std::mt19937 random(seed);
-  std::uniform_int_distribution<TokenId> any(0, 255);
-  std::vector<TokenId> tokens(n);
-  std::generate(tokens.begin(), tokens.end(), [&] { return any(random); });
-  return tokens;
-}
+using test::random_text;
 
 std::vector<float> feed(Engine& engine, Session& session, std::span<const TokenId> tokens, Feed::Span span,
                         Feed::Want want = Feed::Want::all) {
@@ -64,7 +58,7 @@ double largest_difference(const std::vector<float>& a, const std::vector<float>&
 
 TEST_CASE("a prompt reads itself exactly, however long, and what follows reads codes") {
   const std::string device = GENERATE("scalar", "cpu");
-  const std::vector<TokenId> tokens = text(330);
+  const std::vector<TokenId> tokens = random_text(330);
   const auto prompt = std::span(tokens).first(300), rest = std::span(tokens).subspan(300);
   Engine dense(options(device, KvType::bf16)), compact(options(device));
   Session a(dense), b(compact);
@@ -76,7 +70,7 @@ TEST_CASE("a prompt reads itself exactly, however long, and what follows reads c
 
 TEST_CASE("contexts up to sparse-from stay exact, and the archive begins right after") {
   const std::string device = GENERATE("scalar", "cpu");
-  const std::vector<TokenId> tokens = text(400);
+  const std::vector<TokenId> tokens = random_text(400);
   EngineOptions late = options(device);
   late.kv_sparse_from = 256;
   Engine dense(options(device, KvType::bf16)), compact(late);
@@ -91,7 +85,7 @@ TEST_CASE("contexts up to sparse-from stay exact, and the archive begins right a
 
 TEST_CASE("generated text gives the same logits however it is cut, bit for bit") {
   const std::string device = GENERATE("scalar", "cpu");
-  const std::vector<TokenId> tokens = text(333);
+  const std::vector<TokenId> tokens = random_text(333);
   EngineOptions late = options(device);
   late.kv_sparse_from = GENERATE(0, 192);
   Engine engine(late);
@@ -108,7 +102,7 @@ TEST_CASE("generated text gives the same logits however it is cut, bit for bit")
 
 TEST_CASE("residents change no logit") {
   const std::string device = GENERATE("scalar", "cpu");
-  const std::vector<TokenId> tokens = text(500);
+  const std::vector<TokenId> tokens = random_text(500);
   const auto prompt = std::span(tokens).first(400), rest = std::span(tokens).subspan(400);
   std::vector<float> expected;
   for (const std::int32_t residents : {768, 128, 64, 0}) {
@@ -131,7 +125,8 @@ TEST_CASE("sequences in one batch give what each gives alone") {
   both.n_sequences = 3;
   both.kv_residents = 64;
   Engine engine(both);
-  const std::vector<std::vector<TokenId>> texts{text(400, 1), text(129, 2), text(270, 3)};
+  const std::vector<std::vector<TokenId>> texts{random_text(400, 1), random_text(129, 2),
+                                                random_text(270, 3)};
   std::vector<std::vector<float>> alone;
   for (const auto& tokens : texts) {
     Session session(engine);
@@ -155,7 +150,7 @@ TEST_CASE("sequences in one batch give what each gives alone") {
 
 TEST_CASE("going back, even to where tokens were coded, leaves no trace") {
   const std::string device = GENERATE("scalar", "cpu");
-  const std::vector<TokenId> tokens = text(420), other = text(60, 9);
+  const std::vector<TokenId> tokens = random_text(420), other = random_text(60, 9);
   Engine engine(options(device));
   for (const std::int32_t back : {419, 400, 310, 250, 70, 3, 0}) {  // in the window, past it, in the prompt
     INFO("back to " << back << " on " << device);
@@ -181,7 +176,7 @@ TEST_CASE("going back, even to where tokens were coded, leaves no trace") {
 TEST_CASE("a prompt that is stopped leaves its session empty and usable") {
   Engine engine(options("cpu"));
   Session session(engine);
-  const std::vector<TokenId> tokens = text(300);
+  const std::vector<TokenId> tokens = random_text(300);
   const Feed prompt{&session, tokens, Feed::Want::last};
   std::int64_t seen = 0;
   const auto logits = engine.run({&prompt, 1}, [&](std::int64_t done) {
@@ -198,7 +193,7 @@ TEST_CASE("a prompt that is stopped leaves its session empty and usable") {
 }
 
 TEST_CASE("both backends agree on what codes say") {
-  const std::vector<TokenId> tokens = text(330);
+  const std::vector<TokenId> tokens = random_text(330);
   std::vector<std::vector<float>> logits;
   for (const std::string device : {"scalar", "cpu"}) {
     Engine engine(options(device));

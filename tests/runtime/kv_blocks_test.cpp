@@ -2,11 +2,11 @@
 // with any other cache; and they stay as near to bf16 as their bits allow.
 #include <algorithm>
 #include <cmath>
-#include <random>
 #include <string>
 #include <vector>
 
 #include "cga/engine.h"
+#include "runtime/random_text.h"
 #include "support/catch.h"
 
 namespace cga {
@@ -23,13 +23,7 @@ Engine open(const std::string& device, KvType kv) {
   return Engine(options);
 }
 
-std::vector<TokenId> text(std::size_t n, unsigned seed = 1) {
-  std::mt19937 random(seed);
-  std::uniform_int_distribution<TokenId> any(0, 255);
-  std::vector<TokenId> tokens(n);
-  std::generate(tokens.begin(), tokens.end(), [&] { return any(random); });
-  return tokens;
-}
+using test::random_text;
 
 /// Logits of all tokens, `step` of them at once.
 std::vector<float> feed(Engine& engine, Session& session, std::span<const TokenId> tokens, std::size_t step) {
@@ -66,12 +60,12 @@ TEST_CASE("over blocks, how a text is cut and going back leave no trace", "[kv_b
     for (const KvType kv : {KvType::q8, KvType::q4}) {
       CAPTURE(device, static_cast<int>(kv));
       Engine engine = open(device, kv);
-      const std::vector<TokenId> tokens = text(150);
+      const std::vector<TokenId> tokens = random_text(150);
       Session whole(engine), cut(engine);
       const std::vector<float> expected = feed(engine, whole, tokens, 150);
       CHECK(feed(engine, cut, tokens, 1) == expected);
       cut.truncate(71);  // amid a page, and amid a byte that two tokens share
-      feed(engine, cut, text(60, 2), 60);
+      feed(engine, cut, random_text(60, 2), 60);
       cut.truncate(71);
       const std::vector<float> again = feed(engine, cut, std::span(tokens).subspan(71), 50);
       const auto from = expected.end() - static_cast<std::ptrdiff_t>(again.size());
@@ -81,7 +75,7 @@ TEST_CASE("over blocks, how a text is cut and going back leave no trace", "[kv_b
 }
 
 TEST_CASE("over blocks, both backends are near each other, and q8 nearer to bf16 than q4", "[kv_blocks]") {
-  const std::vector<TokenId> tokens = text(120);
+  const std::vector<TokenId> tokens = random_text(120);
   const auto logits = [&](const std::string& device, KvType kv) {
     Engine engine = open(device, kv);
     Session session(engine);
