@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 
+#include "tensor/index_layout.h"
 #include "tensor/kv_layout.h"
 #include "tensor/latent_layout.h"
 #include "tensor/latent_view.h"
@@ -126,6 +127,55 @@ struct ScatterUnitsParams {
   const float* x = nullptr;             // [units.size(), 16, n], f32
 };
 
+/// Pages of the index: page p starts at base + p * layout.page_bytes() (tensor/index_layout.h).
+struct IndexPages {
+  std::byte* base = nullptr;  // [n_pages, layout.page_bytes()], bytes
+  IndexLayout layout;
+};
+
+struct IndexKeysParams {
+  const float* k = nullptr;        // [n_tokens, width], f32, not rotated yet
+  const float* cos_sin = nullptr;  // [n_tokens, 2, width/4], f32
+  IndexPages pages;
+  std::span<const SequenceRows> sequences;  // pages: ids of index pages
+};
+
+/// A row whose archived past is scored: units [first, last) of its sequence.
+struct ScoredRow {
+  std::int32_t row = 0;                 // of the batch
+  std::int32_t first = 0, last = 0;     // units, 16 tokens each, counted from position 0
+  std::span<const std::int32_t> pages;  // [>= ceil(last / 4)], ids of index pages
+};
+
+struct ScoreUnitsParams {
+  const float* q = nullptr;        // [n_tokens, n_heads, width], f32, not rotated yet
+  const float* weights = nullptr;  // [n_tokens, n_heads], f32
+  const float* cos_sin = nullptr;  // [n_tokens, 2, width/4], f32
+  std::int32_t n_heads = 0;
+  IndexPages pages;
+  std::span<const ScoredRow> rows;
+  float* scores = nullptr;  // [rows.size(), stride], f32: unit u of a row at column u; others are not written
+  std::int64_t stride = 0;  // >= every last
+};
+
+struct TopUnitsParams {
+  const float* scores = nullptr;  // [rows.size(), stride], f32
+  std::int64_t stride = 0;
+  std::span<const ScoredRow> rows;  // only first and last are read; last - first >= count
+  std::int32_t count = 0;
+  std::int32_t* units = nullptr;  // [rows.size(), count]
+};
+
+struct AttentionMassParams {
+  const float* q = nullptr;  // [n_tokens, n_heads, head_dim], f32, rotated
+  std::int32_t n_heads = 0;  // as in AttendParams
+  float scale = 1.0f;
+  LayerPages pages;                         // bf16 or f32
+  std::span<const SequenceRows> sequences;  // by pages, not by units
+  float* mass = nullptr;                    // [n_tokens, stride], f32
+  std::int64_t stride = 0;                  // >= units of the longest sequence
+};
+
 /// Whole pages of one layer from one place to another.
 struct CopyPagesParams {
   LayerPages from, to;  // of one layout, in memory of one backend
@@ -201,6 +251,22 @@ class Ops {
 
   /// Copies pages as they are.
   virtual void copy_pages(const CopyPagesParams& params) = 0;
+
+  /// Rotates keys of the index, rounds each to int8 and writes them into their pages (docs/sidecar.md, "The
+  /// index"). Codes may differ from the reference's by one step where rounding is close.
+  virtual void index_keys(const IndexKeysParams& params) = 0;
+
+  /// Rotates and rounds queries of the index and scores units: the best of 16 tokens. A score depends on
+  /// nothing but its row, its keys and the number of heads. Tolerance 1e-5 relative, given the same codes.
+  virtual void score_units(const ScoreUnitsParams& params) = 0;
+
+  /// The `count` units of each row with the highest scores, ties to the lower unit, in ascending order.
+  /// Exact.
+  virtual void top_units(const TopUnitsParams& params) = 0;
+
+  /// Adds to mass[t, u] what the heads of row t attend to unit u with: their softmax weights over positions 0
+  /// to its own, summed over tokens and heads. For evaluation: slow. Tolerance 1e-4 relative.
+  virtual void attention_mass(const AttentionMassParams& params) = 0;
 
   /// out = silu(gate) * up.  all: [n], f32; out may alias either. (Shazeer, arXiv:2002.05202)
   virtual void swiglu(float* out, const float* gate, const float* up, std::int64_t n) = 0;

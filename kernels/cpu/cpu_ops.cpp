@@ -79,6 +79,22 @@ void CpuOps::copy_pages(const CopyPagesParams& params) {
   });
 }
 
+void CpuOps::index_keys(const IndexKeysParams& params) {
+  cpu::index_keys(params, pool_);
+}
+
+void CpuOps::score_units(const ScoreUnitsParams& params) {
+  cpu::score_units(params, pool_, index_scratch_);
+}
+
+void CpuOps::top_units(const TopUnitsParams& params) {
+  cpu::top_units(params, pool_, index_scratch_);
+}
+
+void CpuOps::attention_mass(const AttentionMassParams& params) {
+  cpu::attention_mass(params, pool_, index_scratch_);
+}
+
 void CpuOps::swiglu(float* out, const float* gate, const float* up, std::int64_t n) {
   cpu::swiglu(out, gate, up, n, pool_);
 }

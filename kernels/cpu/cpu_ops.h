@@ -3,6 +3,7 @@
 
 #include "base/thread_pool.h"
 #include "kernels/cpu/attention/attention.h"
+#include "kernels/cpu/index/index.h"
 #include "kernels/cpu/latent/latent.h"
 #include "kernels/cpu/matmul/matmul.h"
 #include "kernels/ops.h"
@@ -32,6 +33,10 @@ class CpuOps final : public Ops {
   void gather_pages(const GatherPagesParams& params) override;
   void scatter_units(const ScatterUnitsParams& params) override;
   void copy_pages(const CopyPagesParams& params) override;
+  void index_keys(const IndexKeysParams& params) override;
+  void score_units(const ScoreUnitsParams& params) override;
+  void top_units(const TopUnitsParams& params) override;
+  void attention_mass(const AttentionMassParams& params) override;
   void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
   void add(float* x, const float* y, std::int64_t n) override;
   void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) override;
@@ -41,6 +46,7 @@ class CpuOps final : public Ops {
   MatmulScratch matmul_scratch_;
   AttentionScratch attention_scratch_;
   LatentScratch latent_scratch_;
+  IndexScratch index_scratch_;
 };
 
 }  // namespace cga::cpu

@@ -27,6 +27,10 @@ class ReferenceOps final : public Ops {
   void gather_pages(const GatherPagesParams& params) override;
   void scatter_units(const ScatterUnitsParams& params) override;
   void copy_pages(const CopyPagesParams& params) override;
+  void index_keys(const IndexKeysParams& params) override;
+  void score_units(const ScoreUnitsParams& params) override;
+  void top_units(const TopUnitsParams& params) override;
+  void attention_mass(const AttentionMassParams& params) override;
   void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
   void add(float* x, const float* y, std::int64_t n) override;
   void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) override;
