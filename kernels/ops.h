@@ -170,10 +170,10 @@ struct AttentionMassParams {
   const float* q = nullptr;  // [n_tokens, n_heads, head_dim], f32, rotated
   std::int32_t n_heads = 0;  // as in AttendParams
   float scale = 1.0f;
-  LayerPages pages;                         // bf16 or f32
-  std::span<const SequenceRows> sequences;  // by pages, not by units
-  float* mass = nullptr;                    // [n_tokens, stride], f32
-  std::int64_t stride = 0;                  // >= units of the longest sequence
+  LayerPages pages;  // bf16 or f32
+  std::span<const SequenceRows> sequences;
+  float* mass = nullptr;    // [n_tokens, stride], f32
+  std::int64_t stride = 0;  // >= units of the longest sequence
 };
 
 /// Whole pages of one layer from one place to another.
@@ -265,7 +265,8 @@ class Ops {
   virtual void top_units(const TopUnitsParams& params) = 0;
 
   /// Adds to mass[t, u] what the heads of row t attend to unit u with: their softmax weights over positions 0
-  /// to its own, summed over tokens and heads. For evaluation: slow. Tolerance 1e-4 relative.
+  /// to its own, summed over tokens and heads; of a choice of units, by rank in it. For evaluation: slow.
+  /// Tolerance 1e-4 relative.
   virtual void attention_mass(const AttentionMassParams& params) = 0;
 
   /// out = silu(gate) * up.  all: [n], f32; out may alias either. (Shazeer, arXiv:2002.05202)

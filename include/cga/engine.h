@@ -21,6 +21,10 @@ namespace cga {
 /// head must have a multiple of 32 values.
 enum class KvType { automatic, bf16, f32, cga, q8, q4 };
 
+/// How a query finds what it reads of the archive: by the sidecar's index (`automatic`, if there is one), by
+/// the attention mass itself (`oracle`: slow, to evaluate an index), or not at all: it reads everything.
+enum class KvSelect { automatic, all, index, oracle };
+
 struct EngineOptions {
   std::filesystem::path model;   ///< GGUF file; ignored when `shape` is set
   std::string shape;             ///< a named shape with random weights ("llama3-8b"), for speed only
@@ -36,7 +40,10 @@ struct EngineOptions {
   double kv_bits = 0;                ///< of a value in the archive, at most 8; 0: default
   std::int32_t kv_window = -1;       ///< last tokens that are exact, a multiple of 64; -1: default
   std::int32_t kv_sparse_from = -1;  ///< shorter contexts are exact, a multiple of 64; -1: default
-  std::int32_t kv_residents = -1;    ///< archived tokens that are kept decoded, a sequence; -1: default
+  KvSelect kv_select = KvSelect::automatic;
+  std::int32_t kv_budget = -1;     ///< archived tokens that a query reads, a multiple of 16; -1: default
+  std::int32_t kv_refresh = -1;    ///< tokens that share a choice: 1, 2, 4 … 64; -1: default
+  std::int32_t kv_residents = -1;  ///< archived tokens that are kept decoded, a sequence; -1: default
 
   std::function<void(double)> progress;  ///< called while loading with the share done, in [0, 1]
   std::function<void(const std::string&)>
@@ -58,12 +65,13 @@ struct ModelInfo {
 struct MemoryPlan {
   std::int32_t n_ctx = 0, n_sequences = 0;
   std::int64_t weights = 0;       // as prepared by the backend
-  std::int64_t kv = 0;            // all sequences at n_ctx: the sum of the three that follow
+  std::int64_t kv = 0;            // all sequences at n_ctx: the sum of the four that follow
   std::int64_t kv_exact = 0;      // exact tokens
   std::int64_t kv_archive = 0;    // coded ones
   std::int64_t kv_residents = 0;  // coded ones that are kept decoded beside
+  std::int64_t kv_index = 0;      // the index's keys
   std::int64_t kv_bf16 = 0;       // what a plain bf16 cache of the same context takes
-  std::int64_t transform = 0;     // of the codec: shared by all sequences
+  std::int64_t transform = 0;     // of codec and index: shared by all sequences
   std::int64_t scratch = 0;       // activations, logits, pages on their way through the codec
   std::int64_t prefill = 0;       // beside all that, while a prompt as long as the context is read
   std::int64_t total() const { return weights + kv + transform + scratch + prefill; }
@@ -71,9 +79,21 @@ struct MemoryPlan {
 
 /// Bytes that the keys and values of one sequence take.
 struct KvUsage {
-  std::int64_t exact = 0, archive = 0, residents = 0;
+  std::int64_t exact = 0, archive = 0, residents = 0, index = 0;
   std::int64_t bf16 = 0;  // a plain bf16 cache of the same tokens
-  std::int64_t total() const { return exact + archive + residents; }
+  std::int64_t total() const { return exact + archive + residents + index; }
+};
+
+/// What choosing and reusing did since the engine was made, or the counts were reset: sums over queries and
+/// selection groups, in units of 16 tokens.
+struct KvReuse {
+  std::int64_t choices = 0;        // queries, times selection groups
+  std::int64_t chosen = 0;         // units they read of the archive
+  std::int64_t eligible = 0;       // units they could have read
+  std::int64_t needed = 0;         // units that steps needed, each once a step and selection group
+  std::int64_t decoded = 0;        // of these, those that were not resident
+  std::int64_t decoded_bytes = 0;  // of codes that were read for that
+  std::int64_t index_bytes = 0;    // of index keys that were read to choose
 };
 
 /// The plan for these options, from the model's header alone: nothing is loaded or allocated.
@@ -125,6 +145,9 @@ class Engine {
 
   /// What the keys and values of a sequence of n_tokens take.
   KvUsage kv_usage(std::int32_t n_tokens) const;
+
+  KvReuse kv_reuse() const;
+  void reset_kv_reuse();
 
   /// Bytes one decode step at `n_past` tokens must read: weights, cached keys and values, and the codes and
   /// transforms of those that are decoded for it.

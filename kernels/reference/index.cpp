@@ -136,7 +136,7 @@ void ReferenceOps::attention_mass(const AttentionMassParams& params) {
   const std::int32_t group = params.n_heads / layout.n_kv_heads;
   std::vector<double> weights;
   for (const SequenceRows& sequence : params.sequences) {
-    const PageReader pages(params.pages, sequence.pages);
+    const PageReader pages(params.pages, sequence.pages, sequence.units);
     for (std::int32_t t = 0; t < sequence.n_tokens; ++t) {
       const std::int64_t row = std::int64_t{sequence.first_row} + t;
       for (std::int32_t h = 0; h < params.n_heads; ++h) {

@@ -16,27 +16,32 @@ void project(Ops& ops, const AttentionShape& shape, const AttentionWeights& weig
   ops.rope(scratch.k, batch.cos_sin, shape.rope_pairs, batch.n_tokens, shape.n_kv_heads, shape.head_dim);
 }
 
-void attend_dense(Ops& ops, const AttentionShape& shape, const LayerKv& kv, const AttentionBuffers& scratch) {
+void attend(Ops& ops, const AttentionShape& shape, const LayerKv& kv, const AttentionBuffers& scratch) {
+  const float scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim));
+  if (kv.mass != nullptr) {
+    ops.attention_mass({.q = scratch.q,
+                        .n_heads = shape.n_heads,
+                        .scale = scale,
+                        .pages = kv.pages,
+                        .sequences = kv.read,
+                        .mass = kv.mass,
+                        .stride = kv.mass_stride});
+  }
   ops.attend({.q = scratch.q,
               .out = scratch.mixed,
               .n_heads = shape.n_heads,
-              .scale = 1.0f / std::sqrt(static_cast<float>(shape.head_dim)),
+              .scale = scale,
               .pages = kv.pages,
-              .sequences = kv.sequences});
+              .sequences = kv.read});
 }
 
 }  // namespace
 
-void run_attention(AttentionKind kind, Ops& ops, const AttentionShape& shape, const AttentionWeights& weights,
-                   const LayerKv& kv, const AttentionBatch& batch, const AttentionBuffers& scratch,
-                   float* h) {
+void run_attention(Ops& ops, const AttentionShape& shape, const AttentionWeights& weights, const LayerKv& kv,
+                   const AttentionBatch& batch, const AttentionBuffers& scratch, float* h) {
   project(ops, shape, weights, batch, scratch, h);
-  ops.append({.k = scratch.k, .v = scratch.v, .pages = kv.pages, .sequences = kv.sequences});
-  switch (kind) {
-    case AttentionKind::dense:
-      attend_dense(ops, shape, kv, scratch);
-      break;
-  }
+  ops.append({.k = scratch.k, .v = scratch.v, .pages = kv.pages, .sequences = kv.appended});
+  attend(ops, shape, kv, scratch);
   const MatmulTarget output{weights.output.get(), nullptr, h};
   ops.matmul({&output, 1}, scratch.mixed, batch.n_tokens);
 }

@@ -1,11 +1,11 @@
-// The attention block of one layer: project → append → (select) → attend → project back.
+// The attention block of one layer: project → append → attend → project back. What it attends to was chosen
+// by the step that gave it the layer's keys (cache/kv_step.h).
 #pragma once
 
 #include <cstdint>
 #include <memory>
 
 #include "cache/kv_step.h"
-#include "cga/layer_plan.h"
 #include "kernels/ops.h"
 
 namespace cga {
@@ -42,8 +42,8 @@ struct AttentionBatch {
   const float* cos_sin = nullptr;  // [n_tokens, 2, head_dim/2]
 };
 
-/// Runs the block as `kind` says.  h: [n_tokens, dim], the normed input; overwritten with the block's output.
-void run_attention(AttentionKind kind, Ops& ops, const AttentionShape& shape, const AttentionWeights& weights,
-                   const LayerKv& kv, const AttentionBatch& batch, const AttentionBuffers& scratch, float* h);
+/// Runs the block.  h: [n_tokens, dim], the normed input; overwritten with the block's output.
+void run_attention(Ops& ops, const AttentionShape& shape, const AttentionWeights& weights, const LayerKv& kv,
+                   const AttentionBatch& batch, const AttentionBuffers& scratch, float* h);
 
 }  // namespace cga

@@ -1,6 +1,6 @@
 // What attention reads and writes while one batch goes through the layers. How keys and values are kept
-// (all exact, in a prompt's scratch, or mostly coded) is decided by whoever makes the step; attention and the
-// forward pass only ask for a layer.
+// (all exact, in a prompt's scratch, or mostly coded) and what a query reads of them is decided by whoever
+// makes the step; attention and the forward pass only ask for a layer.
 #pragma once
 
 #include <cstdint>
@@ -13,14 +13,18 @@ namespace cga {
 
 struct LayerKv {
   LayerPages pages;
-  std::span<const SequenceRows> sequences;  // the batch's rows, with page ids of this layer
+  std::span<const SequenceRows> appended;  // the batch's rows, by pages: where its keys and values go
+  std::span<const SequenceRows> read;      // the batch's rows, by pages or by units: what each attends to
+  float* mass = nullptr;                   // [n_tokens, mass_stride]: if there, gets Ops::attention_mass
+  std::int64_t mass_stride = 0;
 };
 
 class KvStep {
  public:
   virtual ~KvStep() = default;
   /// Layers are asked for in order, each before its attention. What it returns is valid until the next call.
-  virtual LayerKv layer(std::int32_t index) = 0;
+  /// @param h  [n_tokens, dim]: the layer's normed input, what its queries, keys and values are made from
+  virtual LayerKv layer(std::int32_t index, const float* h) = 0;
 };
 
 /// Every token exact, under the same page ids in every layer.
@@ -29,7 +33,9 @@ class DenseStep final : public KvStep {
   DenseStep(const KvCache& cache, std::span<const SequenceRows> sequences)
       : cache_(cache), sequences_(sequences) {}
 
-  LayerKv layer(std::int32_t index) override { return {cache_.layer(index), sequences_}; }
+  LayerKv layer(std::int32_t index, const float*) override {
+    return {cache_.layer(index), sequences_, sequences_};
+  }
 
  private:
   const KvCache& cache_;

@@ -107,9 +107,9 @@ void Archive::open(std::int32_t group, LayerRange range, std::span<const LayerPa
     const auto slab = units.subspan(at, std::min(slab_units, units.size() - at));
     units_.clear(), places_.clear(), coded_.clear();
     for (const OpenedUnit& unit : slab) {
-      units_.push_back(page_units * unit.coded + unit.unit);
-      places_.push_back(unit.number);
-      coded_.push_back(page_units * unit.decoded + unit.unit);
+      units_.push_back(unit.coded);
+      places_.push_back(unit.number / page_units);
+      coded_.push_back(unit.decoded);
     }
     ops.decode_units({.latent = g.latent.get(),
                       .layout = &g.layout,

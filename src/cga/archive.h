@@ -31,12 +31,11 @@ struct SealedPage {
   std::int32_t coded = 0;  // id in the archive
 };
 
-/// A unit on its way out.
+/// A unit on its way out. Unit ids are 4 * (page id) + (unit in page).
 struct OpenedUnit {
-  std::int32_t number = 0;   // of its page in its sequence
-  std::int32_t unit = 0;     // in the page, 0 to 3
-  std::int32_t coded = 0;    // id of its page in the archive
-  std::int32_t decoded = 0;  // id of the page that its keys and values are written to, in the same place
+  std::int32_t number = 0;   // in its sequence: it holds the positions from 16 * number on
+  std::int32_t coded = 0;    // id of the unit in the archive
+  std::int32_t decoded = 0;  // id of the unit that its keys and values are written to
 };
 
 class Archive {
@@ -50,7 +49,10 @@ class Archive {
 
   Ops& ops() { return backend_.ops(); }
   PagePool& pages() { return pool_; }
-  std::int64_t page_bytes() const;       // one page, all groups
+  std::int64_t page_bytes() const;  // one page, all groups
+  std::int64_t unit_bytes(std::int32_t group) const {
+    return groups_[static_cast<std::size_t>(group)].layout.unit_bytes();
+  }
   std::int64_t transform_bytes() const;  // what the backend keeps of the transforms
 
   /// Codes pages of one group.  layers: [layers(group).size()], where their keys and values are

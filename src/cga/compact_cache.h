@@ -1,9 +1,10 @@
 // Keys and values of all sequences under Compact Grouped Attention: exact pages of the beginning and the
-// window, coded pages of all between, and as many of those decoded as there is room for (the residents, which
+// window, coded pages of everything, and as many decoded units as there is room for (the residents, which
 // never change a result). docs/cga.md tells a page's life.
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -11,6 +12,8 @@
 #include "cache/page_pool.h"
 #include "cga/archive.h"
 #include "cga/compact_plan.h"
+#include "cga/index.h"
+#include "cga/residents.h"
 
 namespace cga {
 
@@ -24,16 +27,40 @@ class CompactSequence {
   std::int32_t n_tokens() const { return n_tokens_; }
   std::int32_t n_archived() const { return static_cast<std::int32_t>(coded_.size()); }  // pages
 
-  /// [pages of all tokens]: where a page's keys and values are, exact or decoded; absent: only in the
-  /// archive.
+  /// [pages of all tokens]: where a page's exact keys and values are; absent: only in the archive. Of page 0,
+  /// once it is archived, only the first unit counts.
   std::span<const std::int32_t> pages() const { return pages_; }
   std::span<const std::int32_t> coded() const { return coded_; }  // [n_archived()], ids in the archive
+  std::span<const std::int32_t> index_pages() const {
+    return index_pages_;
+  }  // [pages of all tokens]; or none
 
  private:
   friend class CompactCache;
+  friend class CompactStep;
   std::int32_t n_tokens_ = 0;
-  std::int32_t n_residents_ = 0;  // archived pages that are held decoded, page 0 aside
-  std::vector<std::int32_t> pages_, coded_;
+  std::vector<std::int32_t> pages_, coded_, index_pages_;
+  std::vector<std::int32_t> resident_pages_;  // slot s of any group is unit s % 4 of resident_pages_[s / 4]
+  std::vector<Residents> residents_;          // a selection group each
+  std::vector<std::vector<std::int32_t>> chosen_;  // by each selection group last, as unit numbers
+  bool has_chosen_ = false;                        // since the last prompt or truncation
+};
+
+/// What choosing and reusing saved, summed over steps, sequences and selection groups.
+struct ReuseCounts {
+  std::int64_t choices = 0;        // queries and selection groups that chose, or reused a choice
+  std::int64_t chosen = 0;         // units they read of the archive
+  std::int64_t eligible = 0;       // units they could have read
+  std::int64_t needed = 0;         // units that a step needed for a selection group
+  std::int64_t decoded = 0;        // of these, how many were not resident
+  std::int64_t decoded_bytes = 0;  // of codes that were read for that
+  std::int64_t index_bytes = 0;    // of index keys that were read to choose
+};
+
+/// Layers that read the same units.
+struct SelectRange {
+  LayerRange layers;
+  std::int32_t archive_group = 0;  // whose latent holds them
 };
 
 class CompactCache {
@@ -45,13 +72,19 @@ class CompactCache {
                std::int32_t n_sequences);
 
   const ExactRule& rule() const { return settings_.rule; }
+  const CompactSettings& settings() const { return settings_; }
   const CompactPlan& plan() const { return plan_; }
   const KvLayout& layout() const { return memory_.layout(); }
+  Backend& backend() { return backend_; }
   Archive& archive() { return archive_; }
+  Index* index() { return index_ ? &*index_ : nullptr; }  // null: nothing is chosen by one
+  std::span<const SelectRange> select_groups() const { return select_groups_; }
   const PageMemory& memory() const { return memory_; }
+  const ReuseCounts& counts() const { return counts_; }
+  void reset_counts() { counts_ = {}; }
 
   /// Makes room for n_tokens more, all of which share their first exact page (ExactRule::run_end): pages that
-  /// leave the window are coded, and decoded again where they stand if they may be residents.
+  /// leave the window are coded.
   void advance(CompactSequence& sequence, std::int32_t n_tokens);
 
   /// Makes room for a prompt of n_tokens in an empty sequence. store_group() must follow for every group.
@@ -65,24 +98,23 @@ class CompactCache {
   void release(CompactSequence& sequence);
 
  private:
-  std::vector<LayerPages> layers(std::int32_t group) const;
+  friend class CompactStep;
+  std::vector<LayerPages> layers(LayerRange range) const;
   /// Codes all pages before `first_exact`.
   void seal(CompactSequence& sequence, std::int32_t first_exact);
-  /// Decodes archived pages into free places.
-  void fill_residents(CompactSequence& sequence);
-  void open(std::span<const OpenedUnit> units);
-  void drop_page(CompactSequence& sequence, std::size_t index);
+  /// Takes pages until there is one for every 64 of the sequence's tokens.
+  void grow(CompactSequence& sequence);
 
+  Backend& backend_;
   CompactSettings settings_;
   CompactPlan plan_;
   std::int32_t n_layers_;
   PageMemory memory_;
-  PagePool pool_;  // of memory_
+  PagePool pool_;  // of memory_: exact pages and those of residents
   Archive archive_;
+  std::optional<Index> index_;
+  std::vector<SelectRange> select_groups_;
+  ReuseCounts counts_;
 };
-
-/// Adds the units of an archived page that are read from their codes: all but the first one of all.
-void add_coded_units(std::vector<OpenedUnit>& units, std::int32_t number, std::int32_t coded,
-                     std::int32_t decoded);
 
 }  // namespace cga

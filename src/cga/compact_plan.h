@@ -7,14 +7,26 @@
 
 #include "base/checked.h"
 #include "cga/exact_rule.h"
+#include "tensor/latent_layout.h"
 
 namespace cga {
+
+/// How a query finds what it reads of the archive: by the sidecar's index, by the attention mass itself,
+/// which takes a pass over everything before each choice (to evaluate the index), or not at all: it reads
+/// everything.
+enum class Selection : std::uint8_t { all, index, oracle };
 
 /// What a user sets; all in tokens but the rate.
 struct CompactSettings {
   double bits = 0;  // a value of the archive
   ExactRule rule;
-  std::int32_t residents = 0;  // archived tokens that are kept decoded, a sequence
+  std::int32_t residents = 0;  // archived tokens that are kept decoded, a sequence and selection group
+  Selection selection = Selection::all;
+  std::int32_t budget = 0;   // archived tokens that a query reads, unless it reads all
+  std::int32_t refresh = 1;  // a query chooses anew at positions that are multiples of this; divides 64
+
+  /// Units that a query chooses, where more are archived.
+  std::int32_t budget_units() const { return budget / unit_tokens; }
 };
 
 /// Pages of one sequence that may grow to n_ctx tokens.
@@ -38,9 +50,16 @@ class CompactPlan {
   /// Of these, how many may hold decoded pages.
   std::int32_t resident_pages() const { return std::max(0, held_pages() - exact_pages()); }
 
-  /// Archived pages that find no place among the residents and are decoded anew by every step. Page 0 always
-  /// has one: its first unit is exact.
-  std::int32_t transient_pages() const { return std::max(0, archived_pages() - 1 - resident_pages()); }
+  /// Archived pages that may find no place among the residents and are decoded for each layer of a step: when
+  /// all is read, or many queries at once choose differently.
+  std::int32_t transient_pages() const { return std::max(0, archived_pages() - resident_pages()); }
+
+  /// Of these, what decoding token by token needs.
+  std::int32_t decode_transient_pages() const {
+    if (settings_.selection == Selection::all) return transient_pages();
+    const std::int32_t chosen = div_up(settings_.budget_units(), page_units);
+    return std::min(transient_pages(), std::max(0, chosen - resident_pages()));
+  }
 
   /// Pages of a context of n_tokens that hold exact tokens.
   std::int32_t exact_pages(std::int32_t n_tokens) const {

@@ -1,37 +1,243 @@
 #include "cga/compact_step.h"
 
-namespace cga {
+#include <algorithm>
+#include <numeric>
 
-CompactStep::CompactStep(CompactCache& cache, std::span<const CompactSequence* const> sequences,
+namespace cga {
+namespace {
+
+std::vector<SequenceRows> with_pages(std::span<CompactSequence* const> sequences,
+                                     std::span<const SequenceRows> rows,
+                                     std::span<const std::int32_t> (CompactSequence::*pages)() const) {
+  std::vector<SequenceRows> result(rows.begin(), rows.end());
+  for (std::size_t i = 0; i < result.size(); ++i) result[i].pages = (sequences[i]->*pages)();
+  return result;
+}
+
+}  // namespace
+
+CompactStep::CompactStep(CompactCache& cache, std::span<CompactSequence* const> sequences,
                          std::span<const SequenceRows> rows)
-    : cache_(cache), rows_(rows.begin(), rows.end()), pages_(rows.size()) {
-  for (std::size_t row = 0; row < rows_.size(); ++row) {
-    const CompactSequence& sequence = *sequences[row];
-    rows_[row].pages = sequence.pages();
-    for (std::int32_t number = 0; number < sequence.n_archived(); ++number) {
-      const auto index = static_cast<std::size_t>(number);
-      if (sequence.pages()[index] != CompactSequence::absent) continue;
-      missing_.push_back({row, number, sequence.coded()[index]});
-    }
-    if (missing_.empty() || missing_.back().row != row) continue;
-    pages_[row].assign(sequence.pages().begin(), sequence.pages().end());
-    rows_[row].pages = pages_[row];
+    : cache_(cache),
+      sequences_(sequences.begin(), sequences.end()),
+      rows_(with_pages(sequences, rows, &CompactSequence::pages)) {
+  for (const SequenceRows& row : rows_) {
+    n_tokens_ = std::max<std::int64_t>(n_tokens_, row.first_row + row.n_tokens);
+    mass_stride_ = std::max<std::int64_t>(mass_stride_, (row.position + row.n_tokens) / unit_tokens + 1);
+  }
+  for (CompactSequence* sequence : sequences_) {
+    has_chosen_.push_back(sequence->has_chosen_);
+    sequence->has_chosen_ = true;
+  }
+  if (cache.index() != nullptr) {
+    index_.emplace(*cache.index(), with_pages(sequences, rows, &CompactSequence::index_pages));
   }
 }
 
-LayerKv CompactStep::layer(std::int32_t index) {
-  const LayerPages pages = cache_.memory().layer(index);
-  if (missing_.empty()) return {pages, rows_};
-  units_.clear();
-  for (std::size_t i = 0; i < missing_.size(); ++i) {
-    const Missing& page = missing_[i];
-    const std::int32_t id = cache_.memory().shared_id(index, static_cast<std::int32_t>(i));
-    pages_[page.row][static_cast<std::size_t>(page.number)] = id;
-    add_coded_units(units_, page.number, page.coded, id);
+LayerKv CompactStep::layer(std::int32_t index, const float* h) {
+  if (index_) index_->observe(index, h);
+  const auto groups = cache_.select_groups();
+  for (std::size_t g = 0; g < groups.size(); ++g) {
+    if (groups[g].layers.first == index) begin_group(g, h);
   }
-  Archive& archive = cache_.archive();
-  archive.open(archive.group_of(index), {index, index + 1}, {&pages, 1}, units_);
-  return {pages, rows_};
+  return layer_kv(index);
+}
+
+void CompactStep::begin_group(std::size_t group, const float* h) {
+  readings_.clear(), chosen_.clear(), scored_.clear(), scored_at_.clear();
+  read_.clear(), ids_.clear(), ids_at_.clear(), patches_.clear(), fresh_.clear(), transient_.clear();
+  if (observes_) {
+    const std::int64_t floats = n_tokens_ * mass_stride_;
+    mass_ = cache_.backend().allocate(static_cast<std::size_t>(floats) * sizeof(float), "attention mass");
+  }
+  const CompactSettings& settings = cache_.settings();
+  for (std::size_t s = 0; s < rows_.size(); ++s) {
+    const std::int32_t n_eligible = std::max(0, page_units * sequences_[s]->n_archived() - 1);
+    const bool all =
+        settings.selection == Selection::all || observes_ || n_eligible <= settings.budget_units();
+    all ? read_everything(s, n_eligible) : choose(s, group, n_eligible);
+  }
+  if (!scored_.empty()) score(group, h);
+  for (std::size_t s = 0; s < rows_.size(); ++s) {
+    if (sequences_[s]->n_archived() == 0) {
+      read_.push_back(rows_[s]);
+      ids_at_.push_back(ids_.size());
+      continue;
+    }
+    resolve(s, group);
+    list_ids(s);
+  }
+  const SelectRange& range = cache_.select_groups()[group];
+  cache_.counts_.decoded_bytes += cache_.archive().unit_bytes(range.archive_group) *
+                                  static_cast<std::int64_t>(fresh_.size() + transient_.size());
+  if (!fresh_.empty()) {
+    cache_.archive().open(range.archive_group, range.layers, cache_.layers(range.layers), fresh_);
+  }
+}
+
+void CompactStep::read_everything(std::size_t sequence, std::int32_t n_eligible) {
+  if (n_eligible == 0) return;
+  const SequenceRows& rows = rows_[sequence];
+  readings_.push_back({sequence, rows.first_row, rows.n_tokens, rows.position, chosen_.size(),
+                       static_cast<std::size_t>(n_eligible)});
+  chosen_.resize(chosen_.size() + static_cast<std::size_t>(n_eligible));
+  std::iota(chosen_.end() - n_eligible, chosen_.end(), 1);
+}
+
+void CompactStep::choose(std::size_t sequence, std::size_t group, std::int32_t n_eligible) {
+  CompactSequence& own = *sequences_[sequence];
+  const SequenceRows& rows = rows_[sequence];
+  const auto budget = static_cast<std::size_t>(cache_.settings().budget_units());
+  own.chosen_.resize(cache_.select_groups().size());
+  for (std::int32_t t = 0; t < rows.n_tokens; ++t) {
+    const std::int32_t position = rows.position + t;
+    const bool anew = position % cache_.settings().refresh == 0 || (t == 0 && !has_chosen_[sequence]);
+    if (!anew && t > 0) {
+      ++readings_.back().n_tokens;
+      continue;
+    }
+    readings_.push_back({sequence, rows.first_row + t, 1, position, chosen_.size(), budget});
+    if (anew) {
+      scored_.push_back({rows.first_row + t, 1, 1 + n_eligible, own.index_pages()});
+      scored_at_.push_back(chosen_.size());
+      chosen_.resize(chosen_.size() + budget);
+    } else {
+      chosen_.insert(chosen_.end(), own.chosen_[group].begin(), own.chosen_[group].end());
+    }
+  }
+}
+
+void CompactStep::score(std::size_t group, const float* h) {
+  const std::int32_t budget = cache_.settings().budget_units();
+  picked_.resize(scored_.size() * static_cast<std::size_t>(budget));
+  if (index_) {
+    for (const ScoredRow& row : scored_) {
+      cache_.counts_.index_bytes += (row.last - row.first) * cache_.index()->layout().unit_bytes();
+    }
+    index_->choose(static_cast<std::int32_t>(group), h, scored_, budget, picked_.data());
+  } else {
+    choose_by_mass(budget);
+  }
+  for (std::size_t i = 0; i < scored_.size(); ++i) {
+    std::copy_n(picked_.begin() + static_cast<std::ptrdiff_t>(i) * budget, budget,
+                chosen_.begin() + static_cast<std::ptrdiff_t>(scored_at_[i]));
+  }
+  // What a sequence chose last, later rows of it may use again.
+  for (const Reading& reading : readings_) {
+    const auto first = chosen_.begin() + static_cast<std::ptrdiff_t>(reading.first);
+    auto& kept = sequences_[reading.sequence]->chosen_;
+    if (group < kept.size()) kept[group].assign(first, first + static_cast<std::ptrdiff_t>(reading.n_units));
+  }
+}
+
+void CompactStep::choose_by_mass(std::int32_t budget) {
+  std::vector<std::int32_t> rows;
+  for (const ScoredRow& row : scored_) rows.push_back(row.row);
+  const auto bytes = rows.size() * static_cast<std::size_t>(mass_stride_) * sizeof(float);
+  const auto scores = cache_.backend().allocate(bytes, "attention mass");
+  Ops& ops = cache_.backend().ops();
+  ops.gather(scores->as<float>(), mass_->as<float>(), rows, mass_stride_);
+  ops.top_units({.scores = scores->as<float>(),
+                 .stride = mass_stride_,
+                 .rows = scored_,
+                 .count = budget,
+                 .units = picked_.data()});
+}
+
+void CompactStep::resolve(std::size_t sequence, std::size_t group) {
+  CompactSequence& own = *sequences_[sequence];
+  ReuseCounts& counts = cache_.counts_;
+  union_.clear();
+  for (const Reading& reading : readings_) {
+    if (reading.sequence != sequence) continue;
+    const auto first = chosen_.begin() + static_cast<std::ptrdiff_t>(reading.first);
+    union_.insert(union_.end(), first, first + static_cast<std::ptrdiff_t>(reading.n_units));
+    counts.choices += reading.n_tokens;
+    counts.chosen += reading.n_tokens * static_cast<std::int64_t>(reading.n_units);
+    counts.eligible += reading.n_tokens * std::int64_t{page_units * own.n_archived() - 1};
+  }
+  std::sort(union_.begin(), union_.end());
+  union_.erase(std::unique(union_.begin(), union_.end()), union_.end());
+
+  own.residents_.resize(cache_.select_groups().size());
+  slots_.resize(union_.size());
+  own.residents_[group].resolve(union_, page_units * cache_.plan().resident_pages(), slots_, fresh_at_);
+  const std::int32_t used = own.residents_[group].n_used();
+  while (page_units * static_cast<std::int32_t>(own.resident_pages_.size()) < used) {
+    own.resident_pages_.push_back(cache_.pool_.take());
+  }
+  counts.needed += static_cast<std::int64_t>(union_.size());
+  counts.decoded += static_cast<std::int64_t>(union_.size());  // but for residents:
+  for (const std::int32_t slot : slots_) counts.decoded -= slot != Residents::absent ? 1 : 0;
+  counts.decoded += static_cast<std::int64_t>(fresh_at_.size());
+
+  const auto coded = [&](std::int32_t unit) {
+    return page_units * own.coded_[static_cast<std::size_t>(unit / page_units)] + unit % page_units;
+  };
+  place_of_.resize(std::max(place_of_.size(), static_cast<std::size_t>(page_units * own.n_archived())));
+  for (const std::size_t i : fresh_at_) {
+    const std::int32_t page = own.resident_pages_[static_cast<std::size_t>(slots_[i] / page_units)];
+    fresh_.push_back({union_[i], coded(union_[i]), page_units * page + slots_[i] % page_units});
+  }
+  for (std::size_t i = 0; i < union_.size(); ++i) {
+    std::int32_t& place = place_of_[static_cast<std::size_t>(union_[i])];
+    place = slots_[i];
+    if (slots_[i] != Residents::absent) continue;
+    const auto shared = static_cast<std::int32_t>(transient_.size());
+    transient_.push_back({union_[i], coded(union_[i]), shared});
+    place = -1 - shared;
+  }
+}
+
+void CompactStep::list_ids(std::size_t sequence) {
+  const CompactSequence& own = *sequences_[sequence];
+  for (const Reading& reading : readings_) {
+    if (reading.sequence != sequence) continue;
+    ids_at_.push_back(ids_.size());
+    ids_.push_back(page_units * own.pages_[0]);
+    for (std::size_t i = reading.first; i < reading.first + reading.n_units; ++i) {
+      const std::int32_t place = place_of_[static_cast<std::size_t>(chosen_[i])];
+      if (place < 0) {
+        patches_.push_back({ids_.size(), -1 - place});
+        ids_.push_back(0);
+      } else {
+        const std::int32_t page = own.resident_pages_[static_cast<std::size_t>(place / page_units)];
+        ids_.push_back(page_units * page + place % page_units);
+      }
+    }
+    const std::int32_t last_unit = (reading.position + reading.n_tokens - 1) / unit_tokens;
+    for (std::int32_t unit = page_units * own.n_archived(); unit <= last_unit; ++unit) {
+      ids_.push_back(page_units * own.pages_[static_cast<std::size_t>(unit / page_units)] +
+                     unit % page_units);
+    }
+    const std::int32_t before = unit_tokens * static_cast<std::int32_t>(1 + reading.n_units);
+    const std::int32_t rank = before + reading.position - page_tokens * own.n_archived();
+    read_.push_back({reading.first_row, reading.n_tokens, rank, {}});
+  }
+}
+
+LayerKv CompactStep::layer_kv(std::int32_t index) {
+  const LayerPages pages = cache_.memory().layer(index);
+  const auto shared_unit = [&](std::int32_t j) {
+    return page_units * cache_.memory().shared_id(index, j / page_units) + j % page_units;
+  };
+  if (!transient_.empty()) {
+    std::vector<OpenedUnit> units = transient_;
+    for (OpenedUnit& unit : units) unit.decoded = shared_unit(unit.decoded);
+    cache_.archive().open(cache_.archive().group_of(index), {index, index + 1}, {&pages, 1}, units);
+    for (const Patch& patch : patches_) ids_[patch.at] = shared_unit(patch.shared);
+  }
+  for (std::size_t i = 0; i < read_.size(); ++i) {
+    if (!read_[i].pages.empty()) continue;
+    const std::size_t end = i + 1 < read_.size() ? ids_at_[i + 1] : ids_.size();
+    read_[i].units = std::span(ids_).subspan(ids_at_[i], end - ids_at_[i]);
+  }
+  LayerKv kv{pages, rows_, read_};
+  if (observes_) {
+    kv.mass = mass_->as<float>();
+    kv.mass_stride = mass_stride_;
+  }
+  return kv;
 }
 
 }  // namespace cga

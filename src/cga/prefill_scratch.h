@@ -4,20 +4,27 @@
 
 #include <array>
 #include <numeric>
+#include <optional>
 #include <vector>
 
 #include "base/checked.h"
 #include "cache/kv_step.h"
 #include "cache/page_memory.h"
+#include "cga/index.h"
 #include "cga/layer_plan.h"
 
 namespace cga {
 
 class PrefillScratch final : public KvStep {
  public:
-  /// @param n_layers  of the largest group
-  PrefillScratch(Backend& backend, const KvLayout& layout, std::int32_t n_layers, std::int32_t n_tokens)
-      : ids_(static_cast<std::size_t>(div_up(n_tokens, page_tokens))),
+  /// @param n_layers     of the largest group
+  /// @param index        gets the prompt's keys; may be null
+  /// @param index_pages  of the prompt's tokens, in the index
+  PrefillScratch(Backend& backend, const KvLayout& layout, std::int32_t n_layers, std::int32_t n_tokens,
+                 Index* index, std::span<const std::int32_t> index_pages)
+      : index_(index),
+        index_pages_(index_pages),
+        ids_(static_cast<std::size_t>(div_up(n_tokens, page_tokens))),
         memory_(backend, layout, n_layers, static_cast<std::int32_t>(ids_.size()), 0,
                 "prompt of a layer group") {
     std::iota(ids_.begin(), ids_.end(), 0);
@@ -33,10 +40,15 @@ class PrefillScratch final : public KvStep {
   /// The next chunk of the prompt: n_tokens at `position`, all rows of its batch.
   void begin_chunk(std::int32_t position, std::int32_t n_tokens) {
     rows_ = {SequenceRows{.first_row = 0, .n_tokens = n_tokens, .position = position, .pages = ids_}};
+    if (index_ == nullptr) return;
+    SequenceRows keys = rows_[0];
+    keys.pages = index_pages_;
+    index_step_.emplace(*index_, std::span(&keys, 1));
   }
 
-  LayerKv layer(std::int32_t index) override {
-    return {layers_[static_cast<std::size_t>(index - range_.first)], rows_};
+  LayerKv layer(std::int32_t index, const float* h) override {
+    if (index_step_) index_step_->observe(index, h);
+    return {layers_[static_cast<std::size_t>(index - range_.first)], rows_, rows_};
   }
 
   /// The current group's layers; page p of the prompt has id p.
@@ -47,7 +59,10 @@ class PrefillScratch final : public KvStep {
   }
 
  private:
-  std::vector<std::int32_t> ids_;  // 0, 1, 2, …
+  Index* index_;
+  std::span<const std::int32_t> index_pages_;
+  std::optional<IndexStep> index_step_;  // of the current chunk
+  std::vector<std::int32_t> ids_;        // 0, 1, 2, …
   PageMemory memory_;
   LayerRange range_;
   std::vector<LayerPages> layers_;

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "cga/fingerprint.h"
+#include "cga/layer_plan.h"
 #include "cga/sidecar_metadata.h"
 #include "format/safetensors.h"
 #include "tensor/latent_view.h"
@@ -22,6 +23,17 @@ struct LayerGroup {
   LatentView transform;
 };
 
+/// Consecutive layers of one layer group that read the units which the first of them, their anchor, chooses;
+/// and what it chooses by (docs/sidecar.md, "The index").
+struct SelectGroup {
+  LayerRange layers;
+  std::int32_t n_key_layers = 0;          // K: layers from the anchor on whose inputs make the keys
+  const std::uint16_t* query = nullptr;   // [heads, width, dim], f16
+  const std::uint16_t* key = nullptr;     // [n_key_layers, width, dim], f16
+  const std::uint16_t* weight = nullptr;  // [heads, dim], f16
+  const float* bias = nullptr;            // [heads], f32
+};
+
 class Sidecar {
  public:
   /// @throws Error (io) for a file that cannot be opened, (bad_file) naming what is wrong in it
@@ -31,7 +43,9 @@ class Sidecar {
   const std::filesystem::path& path() const { return file_.path(); }
   const SidecarMetadata& metadata() const { return metadata_; }
   std::span<const LayerGroup> groups() const { return groups_; }
+  std::span<const SelectGroup> select_groups() const { return select_groups_; }  // none: it has no index
   std::int64_t transform_bytes() const;
+  std::int64_t index_bytes() const;  // of the anchors' matrices
 
   /// How the sidecar and a model differ ("made for n_layers 30, the model has 24"); empty if they belong
   /// together. Reads the model's norms and biases.
@@ -44,6 +58,7 @@ class Sidecar {
   SafetensorsFile file_;
   SidecarMetadata metadata_;
   std::vector<LayerGroup> groups_;
+  std::vector<SelectGroup> select_groups_;
 };
 
 }  // namespace cga

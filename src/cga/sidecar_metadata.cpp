@@ -29,6 +29,8 @@ class Reader {
     return *value;
   }
 
+  bool has(std::string_view key) const { return file_.metadata(key) != nullptr; }
+
   void expect(std::string_view key, std::string_view expected) const {
     if (text(key) != expected) fail(key, cga::quoted(text(key)), cga::quoted(expected));
   }
@@ -137,8 +139,8 @@ std::string read_fingerprint(const Reader& reader) {
   return text;
 }
 
-std::vector<std::int32_t> read_group_layers(const Reader& reader, std::int32_t n_layers) {
-  constexpr std::string_view key = "group_layers";
+/// Layers of consecutive groups that make up the model.
+std::vector<std::int32_t> read_layers(const Reader& reader, std::string_view key, std::int32_t n_layers) {
   const Json parsed = reader.json(key);
   std::vector<std::int32_t> layers;
   std::int64_t sum = 0;
@@ -171,7 +173,57 @@ SidecarMetadata::Defaults read_defaults(const Reader& reader) {
     if (tokens % page_tokens == 0 && tokens <= most) continue;
     reader.fail(key, name + std::to_string(tokens), "a multiple of 64, at most 67108864");
   }
+  if (parsed.contains("kv_budget")) {
+    defaults.kv_budget = reader.member_count(key, parsed, "kv_budget");
+    if (defaults.kv_budget < 1 || defaults.kv_budget % unit_tokens != 0 || defaults.kv_budget > most) {
+      reader.fail(key, "kv_budget " + std::to_string(defaults.kv_budget),
+                  "a multiple of 16, at least 16, at most 67108864");
+    }
+  }
   return defaults;
+}
+
+/// Every selection group lies in one layer group: each layer group ends where some selection group does.
+void check_subdivision(const Reader& reader, const std::vector<std::int32_t>& groups,
+                       const std::vector<std::int32_t>& selects) {
+  std::int32_t end = 0, select_end = 0;
+  std::size_t next = 0;
+  for (const std::int32_t n_layers : groups) {
+    end += n_layers;
+    while (select_end < end) select_end += selects[next++];
+    if (select_end == end) continue;
+    reader.fail("select_layers", "a group that ends with layer " + std::to_string(select_end - 1),
+                "an end after layer " + std::to_string(end - 1) + ", where a layer group ends");
+  }
+}
+
+SidecarMetadata::Index read_index(const Reader& reader, const SidecarMetadata& metadata) {
+  SidecarMetadata::Index index;
+  if (!reader.has("select_layers")) return index;
+  index.select_layers = read_layers(reader, "select_layers", metadata.base.n_layers);
+  check_subdivision(reader, metadata.group_layers, index.select_layers);
+  index.heads = reader.size("index_heads");
+  index.width = reader.size("index_width");
+  constexpr std::int32_t most_heads = 1024;
+  if (index.heads > most_heads) reader.fail("index_heads", std::to_string(index.heads), "at most 1024");
+  if (index.width % 4 != 0 || index.width > 2 * metadata.base.head_dim) {
+    reader.fail("index_width", std::to_string(index.width), "a multiple of 4, at most twice the head_dim");
+  }
+  constexpr const char* key = "index_quality";
+  const Json quality = reader.json(key);
+  for (const Json& item : reader.array(key, quality)) {
+    const auto real = [&](const char* member) { return reader.member_real(key, item, member); };
+    index.quality.push_back({.text = reader.member_text(key, item, "text"),
+                             .select = reader.member_text(key, item, "select"),
+                             .tokens = reader.member_count(key, item, "tokens"),
+                             .budget = reader.member_count(key, item, "budget"),
+                             .kv_bits = real("kv_bits"),
+                             .recall = real("recall"),
+                             .kl = real("kl"),
+                             .ppl_change = real("ppl_change"),
+                             .top1 = real("top1")});
+  }
+  return index;
 }
 
 /// What is only shown, never computed with.
@@ -214,8 +266,9 @@ SidecarMetadata read_sidecar_metadata(const SafetensorsFile& file) {
   SidecarMetadata metadata;
   metadata.base = read_base(reader);
   metadata.fingerprint = read_fingerprint(reader);
-  metadata.group_layers = read_group_layers(reader, metadata.base.n_layers);
+  metadata.group_layers = read_layers(reader, "group_layers", metadata.base.n_layers);
   metadata.defaults = read_defaults(reader);
+  metadata.index = read_index(reader, metadata);
   read_record(reader, metadata);
   return metadata;
 }

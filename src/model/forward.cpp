@@ -33,7 +33,8 @@ void head(const Model& model, Ops& ops, const Batch& batch, const float* x, Acti
 
 void forward(const Model& model, Ops& ops, KvStep& kv, const Batch& batch, LayerRange range, Activations& a,
              float* logits) {
-  const auto& [hparams, weights, plan] = model;
+  const Hparams& hparams = model.hparams;
+  const Weights& weights = model.weights;
   const std::int64_t n = batch.n_tokens();
   const std::int64_t dim = hparams.dim;
   float* const x = batch.x != nullptr ? batch.x : a.x;
@@ -44,10 +45,9 @@ void forward(const Model& model, Ops& ops, KvStep& kv, const Batch& batch, Layer
 
   for (std::int32_t i = range.first; i < range.last; ++i) {
     const LayerWeights& layer = weights.layers[static_cast<std::size_t>(i)];
-    const AttentionKind kind = plan.attention[static_cast<std::size_t>(i)];
 
     ops.rms_norm(a.h, x, layer.attention_norm, hparams.rms_eps, n, dim);
-    run_attention(kind, ops, hparams.attention, layer.attention, kv.layer(i), rows, a.attention, a.h);
+    run_attention(ops, hparams.attention, layer.attention, kv.layer(i, a.h), rows, a.attention, a.h);
     ops.add(x, a.h, n * dim);
 
     ops.rms_norm(a.h, x, layer.mlp_norm, hparams.rms_eps, n, dim);

@@ -5,12 +5,14 @@
 
 #include "cga/codec_plan.h"
 #include "cga/inspect.h"
+#include "tensor/index_layout.h"
 
 namespace cga {
 namespace {
 
 /// For models without a sidecar's table, and for what the table does not name.
-constexpr SidecarMetadata::Defaults plain_defaults{.kv_bits = 1.5, .kv_window = 1024, .kv_sparse_from = 2048};
+constexpr SidecarMetadata::Defaults plain_defaults{
+    .kv_bits = 1.5, .kv_window = 1024, .kv_sparse_from = 2048, .kv_budget = 1024};
 constexpr std::int32_t default_residents = 2048;
 
 BaseModel base_model(const Family& family, const Hparams& hparams) {
@@ -27,7 +29,8 @@ BaseModel base_model(const Family& family, const Hparams& hparams) {
 
 bool sets_cga_options(const EngineOptions& options) {
   return !options.sidecar.empty() || options.kv_bits != 0 || options.kv_window >= 0 ||
-         options.kv_sparse_from >= 0 || options.kv_residents >= 0;
+         options.kv_sparse_from >= 0 || options.kv_residents >= 0 || options.kv_budget >= 0 ||
+         options.kv_refresh >= 0 || options.kv_select != KvSelect::automatic;
 }
 
 void require(bool holds, const char* option, const std::string& found, const char* expected) {
@@ -65,6 +68,30 @@ std::optional<Sidecar> find_sidecar(const EngineOptions& options, const ModelFil
   return none(problem);
 }
 
+namespace {
+
+/// What is chosen from the archive, and what is kept of it.
+void resolve_selection(EngineOptions& options, const Sidecar* sidecar) {
+  const bool has_index = sidecar != nullptr && !sidecar->select_groups().empty();
+  if (options.kv_select == KvSelect::automatic) {
+    options.kv_select = has_index ? KvSelect::index : KvSelect::all;
+  }
+  if (options.kv_select == KvSelect::index && sidecar != nullptr && !has_index) {
+    throw Error(ErrorKind::usage, "--kv-select index",
+                "the sidecar " + sidecar->path().string() + " has no index",
+                "train one with tools/adapt (--stage index), or use --kv-select all");
+  }
+  const std::int64_t named = sidecar != nullptr ? sidecar->metadata().defaults.kv_budget : 0;
+  const std::int64_t budget = named != 0 ? named : plain_defaults.kv_budget;
+  if (options.kv_budget < 0) options.kv_budget = static_cast<std::int32_t>(budget);
+  if (options.kv_refresh < 0) options.kv_refresh = 1;
+  // What is chosen now and what was chosen a little while ago.
+  const bool chooses = options.kv_select != KvSelect::all;
+  if (options.kv_residents < 0) options.kv_residents = chooses ? 2 * options.kv_budget : default_residents;
+}
+
+}  // namespace
+
 void resolve_kv_options(EngineOptions& options, const Sidecar* sidecar) {
   if (options.kv == KvType::automatic) {
     // A context that stays exact anyway needs no codec.
@@ -81,7 +108,7 @@ void resolve_kv_options(EngineOptions& options, const Sidecar* sidecar) {
   if (options.kv_bits == 0) options.kv_bits = defaults.kv_bits;
   if (options.kv_window < 0) options.kv_window = static_cast<std::int32_t>(defaults.kv_window);
   if (options.kv_sparse_from < 0) options.kv_sparse_from = static_cast<std::int32_t>(defaults.kv_sparse_from);
-  if (options.kv_residents < 0) options.kv_residents = default_residents;
+  resolve_selection(options, sidecar);
 
   constexpr std::int32_t most = 1 << 26;
   const auto is_pages = [](std::int32_t tokens) { return tokens <= most && tokens % page_tokens == 0; };
@@ -90,12 +117,26 @@ void resolve_kv_options(EngineOptions& options, const Sidecar* sidecar) {
   require(is_pages(options.kv_window), "--kv-window", std::to_string(options.kv_window), "a multiple of 64");
   require(is_pages(options.kv_sparse_from), "--kv-sparse-from", std::to_string(options.kv_sparse_from),
           "a multiple of 64");
+  require(
+      options.kv_budget >= unit_tokens && options.kv_budget <= most && options.kv_budget % unit_tokens == 0,
+      "--kv-budget", std::to_string(options.kv_budget), "a multiple of 16, at least 16");
+  const std::int32_t refresh = options.kv_refresh;
+  require(refresh >= 1 && page_tokens % refresh == 0, "--kv-refresh", std::to_string(refresh),
+          "1, 2, 4, 8, 16, 32 or 64");
   require(options.kv_residents <= most, "--kv-residents", std::to_string(options.kv_residents),
           "at most 67108864");
 }
 
 CompactSettings compact_settings(const EngineOptions& options) {
-  return {options.kv_bits, {options.kv_window, options.kv_sparse_from}, options.kv_residents};
+  Selection selection = Selection::all;
+  if (options.kv_select == KvSelect::index) selection = Selection::index;
+  if (options.kv_select == KvSelect::oracle) selection = Selection::oracle;
+  return {.bits = options.kv_bits,
+          .rule = {options.kv_window, options.kv_sparse_from},
+          .residents = options.kv_residents,
+          .selection = selection,
+          .budget = options.kv_budget,
+          .refresh = options.kv_refresh};
 }
 
 std::vector<GroupSize> group_sizes(const Sidecar& sidecar, double bits) {
@@ -124,6 +165,20 @@ std::vector<GroupSize> assumed_group_sizes(const Hparams& hparams, double bits) 
                      token_bits / block_components * block_components * page_tokens / 8});
   }
   return sizes;
+}
+
+IndexSize index_size(const Hparams& hparams, const Sidecar* sidecar) {
+  if (sidecar != nullptr) {
+    const auto n_anchors = static_cast<std::int64_t>(sidecar->select_groups().size());
+    return {n_anchors * IndexLayout{sidecar->metadata().index.width}.page_bytes(), sidecar->index_bytes()};
+  }
+  // An anchor for every 4 layers, with 12 heads of 32 channels, and keys of all layers it serves.
+  constexpr std::int64_t heads = 12;
+  constexpr IndexLayout layout{32};
+  const std::int64_t n_anchors = div_up(hparams.n_layers, 4);
+  const std::int64_t rows =
+      n_anchors * heads * (layout.width + 1) + std::int64_t{hparams.n_layers} * layout.width;
+  return {n_anchors * layout.page_bytes(), 2 * rows * hparams.dim + 4 * n_anchors * heads};
 }
 
 }  // namespace cga

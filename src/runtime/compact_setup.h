@@ -40,4 +40,13 @@ struct GroupSize {
 std::vector<GroupSize> group_sizes(const Sidecar& sidecar, double bits);
 std::vector<GroupSize> assumed_group_sizes(const Hparams& hparams, double bits);
 
+/// Sizes of a sidecar's index, or of one as it would be made.
+struct IndexSize {
+  std::int64_t page_bytes = 0;    // of 64 tokens' keys, all anchors
+  std::int64_t matrix_bytes = 0;  // of the anchors
+};
+
+/// @param sidecar  has an index; null: an assumed one
+IndexSize index_size(const Hparams& hparams, const Sidecar* sidecar);
+
 }  // namespace cga

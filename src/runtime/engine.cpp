@@ -2,12 +2,12 @@
 #include "cga/engine.h"
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <thread>
 #include <utility>
 
 #include "base/checked.h"
-#include "cga/compact_step.h"
 #include "runtime/compact_setup.h"
 #include "runtime/engine_impl.h"
 #include "runtime/memory_plan.h"
@@ -235,7 +235,11 @@ std::int64_t Engine::Impl::run_builder(std::int64_t first_row) {
   const LayerRange all{0, model.hparams.n_layers};
   if (compact) {
     CompactStep step(*compact, builder.compact, builder.sequences);
-    forward(model, backend->ops(), step, batch, all, *activations, out);
+    if (options.kv_select == KvSelect::oracle) {
+      run_oracle(step, batch, out);
+    } else {
+      forward(model, backend->ops(), step, batch, all, *activations, out);
+    }
   } else {
     DenseStep step(*cache, builder.sequences);
     forward(model, backend->ops(), step, batch, all, *activations, out);
@@ -245,9 +249,47 @@ std::int64_t Engine::Impl::run_builder(std::int64_t first_row) {
   return n_rows;
 }
 
+void Engine::Impl::run_oracle(CompactStep& step, const Batch& batch, float* out) {
+  const std::int64_t dim = model.hparams.dim, n = batch.n_tokens();
+  const auto before = backend->allocate(static_cast<std::size_t>(n * dim) * sizeof(float), "hidden states");
+  std::vector<std::int32_t> rows(static_cast<std::size_t>(n));
+  std::iota(rows.begin(), rows.end(), 0);
+  Batch silent = batch;
+  silent.logit_rows = {};
+  for (const SelectRange& group : compact->select_groups()) {
+    if (group.layers.first > 0) backend->ops().gather(before->as<float>(), activations->x, rows, dim);
+    step.observe(true);
+    forward(model, backend->ops(), step, silent, group.layers, *activations, nullptr);
+    step.observe(false);
+    if (group.layers.first > 0) backend->ops().gather(activations->x, before->as<float>(), rows, dim);
+    forward(model, backend->ops(), step, batch, group.layers, *activations, out);
+  }
+}
+
 KvUsage Engine::kv_usage(std::int32_t n_tokens) const {
-  const std::int64_t archive_page = impl_->compact ? impl_->compact->archive().page_bytes() : 0;
-  return cga::kv_usage(impl_->options, impl_->model.hparams, archive_page, n_tokens);
+  CompactBytes bytes;
+  if (impl_->compact) bytes.archive_page = impl_->compact->archive().page_bytes();
+  if (impl_->compact && impl_->compact->index()) bytes.index_page = impl_->compact->index()->page_bytes();
+  return cga::kv_usage(impl_->options, impl_->model.hparams, bytes, n_tokens);
+}
+
+KvReuse Engine::kv_reuse() const {
+  KvReuse reuse;
+  if (!impl_->compact) return reuse;
+  CompactCache& cache = *impl_->compact;
+  const ReuseCounts& counts = cache.counts();
+  reuse = {.choices = counts.choices,
+           .chosen = counts.chosen,
+           .eligible = counts.eligible,
+           .needed = counts.needed,
+           .decoded = counts.decoded};
+  reuse.decoded_bytes = counts.decoded_bytes;
+  reuse.index_bytes = counts.index_bytes;
+  return reuse;
+}
+
+void Engine::reset_kv_reuse() {
+  if (impl_->compact) impl_->compact->reset_counts();
 }
 
 std::int64_t Engine::decode_bytes(std::int32_t n_past) const {
@@ -256,11 +298,19 @@ std::int64_t Engine::decode_bytes(std::int32_t n_past) const {
       kv_layout(hparams, impl_->options.kv).page_bytes() / page_tokens * hparams.n_layers;
   std::int64_t bytes = impl_->model.weights.bytes() + token_bytes * n_past;
   if (!impl_->compact) return bytes;
-  const CompactPlan& plan = impl_->compact->plan();
-  const std::int32_t missing = plan.archived_pages(n_past) - 1 - plan.resident_pages();
-  if (missing > 0) {
-    bytes += missing * impl_->compact->archive().page_bytes() + impl_->compact->archive().transform_bytes();
+  CompactCache& cache = *impl_->compact;
+  const CompactPlan& plan = cache.plan();
+  const std::int32_t archived = plan.archived_pages(n_past);
+  std::int32_t read = archived;  // pages of the archive
+  if (cache.settings().selection != Selection::all) {
+    read = std::min(read, div_up(cache.settings().budget_units(), page_units));
   }
+  bytes -= token_bytes * page_tokens * (archived - read);
+  if (cache.index() != nullptr && read < archived) {
+    bytes += archived * cache.index()->page_bytes() + cache.index()->matrix_bytes();
+  }
+  const std::int32_t missing = read - plan.resident_pages();
+  if (missing > 0) bytes += missing * cache.archive().page_bytes() + cache.archive().transform_bytes();
   return bytes;
 }
 

@@ -9,6 +9,7 @@
 #include "backend/backend.h"
 #include "cache/kv_cache.h"
 #include "cga/compact_cache.h"
+#include "cga/compact_step.h"
 #include "cga/engine.h"
 #include "format/model_file.h"
 #include "model/forward.h"
@@ -19,7 +20,7 @@ namespace cga {
 struct BatchBuilder {
   std::vector<std::int32_t> ids, positions, logit_rows;
   std::vector<SequenceRows> sequences;
-  std::vector<const CompactSequence*> compact;  // as sequences, under cga
+  std::vector<CompactSequence*> compact;  // as sequences, under cga
 
   void clear();
   Batch batch() const { return {ids, positions, logit_rows}; }
@@ -54,6 +55,10 @@ struct Engine::Impl {
   void add_rows(const Feed& feed, std::span<const TokenId> tokens, bool last);
   /// Runs what the builder holds; logits go to row `first_row` on. @return rows written
   std::int64_t run_builder(std::int64_t first_row);
+
+  /// Runs a batch that chooses what it reads by the attention of the layers that will read it: each selection
+  /// group runs twice.
+  void run_oracle(CompactStep& step, const Batch& batch, float* out);
 
   /// A prompt that is read group by group, because it will not stay exact.
   bool is_long_prompt(const Feed& feed) const;

@@ -84,7 +84,7 @@ void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hp
   }
   const CompactPlan pages(compact_settings(options), options.n_ctx);
   plan.scratch += Archive::scratch_bytes(n_channels, n_layers, layout.head_dim) +
-                  layout.page_bytes() * pages.transient_pages() * options.n_sequences;
+                  layout.page_bytes() * pages.decode_transient_pages() * options.n_sequences;
   if (pages.archived_pages() == 0) return;  // a prompt that fits goes where it stays
   const std::int64_t hidden =
       std::int64_t{options.n_ctx} * hparams.dim * static_cast<std::int64_t>(sizeof(float));
@@ -104,7 +104,7 @@ KvLayout kv_layout(const Hparams& hparams, KvType type) {
   return layout;
 }
 
-KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, std::int64_t archive_page_bytes,
+KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, const CompactBytes& bytes,
                  std::int32_t n_tokens) {
   const auto layers_bytes = [&](KvType type, std::int32_t n_pages) {
     return kv_layout(hparams, type).page_bytes() * hparams.n_layers * n_pages;
@@ -117,8 +117,9 @@ KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, std::int6
   const CompactPlan plan(compact_settings(options), options.n_ctx);
   const std::int32_t archived = plan.archived_pages(n_tokens);
   usage.exact = layers_bytes(options.kv, plan.exact_pages(n_tokens));
-  usage.archive = archive_page_bytes * archived;
-  usage.residents = layers_bytes(options.kv, std::clamp(archived - 1, 0, plan.resident_pages()));
+  usage.archive = bytes.archive_page * archived;
+  usage.residents = layers_bytes(options.kv, std::min(archived, plan.resident_pages()));
+  usage.index = bytes.index_page * n_pages;
   return usage;
 }
 
@@ -131,17 +132,23 @@ MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, cons
   plan.weights = sizes.bytes;
   plan.scratch = Activations::bytes(hparams, options.n_ubatch) +
                  options.n_sequences * sizes.n_vocab * static_cast<std::int64_t>(sizeof(float));
-  std::int64_t archive_page_bytes = 0;
+  CompactBytes bytes;
   if (options.kv == KvType::cga) {
     const std::vector<GroupSize> groups = sidecar != nullptr ? group_sizes(*sidecar, options.kv_bits)
                                                              : assumed_group_sizes(hparams, options.kv_bits);
-    for (const GroupSize& group : groups) archive_page_bytes += group.page_bytes;
+    for (const GroupSize& group : groups) bytes.archive_page += group.page_bytes;
     add_codec(plan, options, hparams, ops, groups);
+    if (options.kv_select == KvSelect::index) {
+      const IndexSize index = index_size(hparams, sidecar);
+      bytes.index_page = index.page_bytes;
+      plan.transform += index.matrix_bytes;
+    }
   }
-  const KvUsage usage = kv_usage(options, hparams, archive_page_bytes, options.n_ctx);
+  const KvUsage usage = kv_usage(options, hparams, bytes, options.n_ctx);
   plan.kv_exact = usage.exact * options.n_sequences;
   plan.kv_archive = usage.archive * options.n_sequences;
   plan.kv_residents = usage.residents * options.n_sequences;
+  plan.kv_index = usage.index * options.n_sequences;
   plan.kv = usage.total() * options.n_sequences;
   plan.kv_bf16 = usage.bf16 * options.n_sequences;
   return plan;

@@ -22,9 +22,14 @@ void check_fits(const MemoryPlan& plan);
 /// @throws Error (usage) if heads cannot be cut into the blocks of `type`
 KvLayout kv_layout(const Hparams& hparams, KvType type);
 
+/// Bytes of one page under cga; 0 for any other kind of cache.
+struct CompactBytes {
+  std::int64_t archive_page = 0;  // of codes, all groups
+  std::int64_t index_page = 0;    // of index keys, all anchors; 0: nothing is chosen by an index
+};
+
 /// Bytes of the keys and values of one sequence of n_tokens that may grow to options.n_ctx.
-/// @param archive_page_bytes  of a coded page in all groups; 0 unless options.kv is cga
-KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, std::int64_t archive_page_bytes,
+KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, const CompactBytes& bytes,
                  std::int32_t n_tokens);
 
 }  // namespace cga

@@ -42,12 +42,13 @@ std::optional<std::int64_t> Engine::Impl::run_prompt(const Feed& feed, std::int6
   const auto n_groups = static_cast<std::int32_t>(model.plan.groups.size());
   const auto hidden = backend->allocate(static_cast<std::size_t>(n_tokens * dim) * sizeof(float),
                                         "hidden states of the prompt");
-  PrefillScratch scratch(*backend, compact->layout(), largest_group(model.plan.groups), n_tokens);
   std::vector<std::int32_t> positions(feed.tokens.size());
   std::iota(positions.begin(), positions.end(), 0);
 
   std::int64_t n_rows = 0;
   compact->begin_prompt(session.compact, n_tokens);
+  PrefillScratch scratch(*backend, compact->layout(), largest_group(model.plan.groups), n_tokens,
+                         compact->index(), session.compact.index_pages());
   for (std::int32_t g = 0; g < n_groups; ++g) {
     const LayerRange range = model.plan.groups[static_cast<std::size_t>(g)];
     scratch.begin_group(range);

@@ -197,7 +197,9 @@ TEST_CASE("the attention mass of a row sums to its heads, and agrees with the re
       const std::vector<float> k = normal(n, 1), v = normal(n, 2);
       const SequenceRows all{0, n_pages * page_tokens, 0, ids};
       backend->ops().append({k.data(), v.data(), pages, {&all, 1}});
-      const std::vector<SequenceRows> rows{{0, 2, 0, ids}, {2, 3, 62, ids}, {5, 1, 310, ids}};
+      const std::vector<std::int32_t> units{7, 0, 19, 12, 3, 18};
+      const std::vector<SequenceRows> rows{
+          {0, 2, 0, ids}, {2, 2, 62, ids}, {4, 1, 86, {}, units}, {5, 1, 310, ids}};
       const std::vector<float> q = normal(6 * n_heads * 48, 3);
       std::vector<float> mass(6 * stride, 0.0f);
       backend->ops().attention_mass({q.data(), n_heads, 0.15f, pages, rows, mass.data(), stride});

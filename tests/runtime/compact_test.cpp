@@ -239,7 +239,7 @@ TEST_CASE("what a cache takes is what was planned for it") {
   const MemoryPlan plan = plan_memory(some);
   CHECK(plan.kv == engine.plan().kv);
   CHECK(plan.total() == engine.plan().total());
-  CHECK(plan.kv == plan.kv_exact + plan.kv_archive + plan.kv_residents);
+  CHECK(plan.kv == plan.kv_exact + plan.kv_archive + plan.kv_residents + plan.kv_index);
   CHECK(engine.kv_usage(768).total() == plan.kv);
   const std::int64_t page = engine.kv_usage(64).bf16;
   // 768 tokens: 12 pages. A query at 768 reads exactly from (768 - 64) / 64 = page 11 on, and page 0.

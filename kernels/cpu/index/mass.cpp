@@ -5,6 +5,7 @@
 
 #include "base/checked.h"
 #include "base/half.h"
+#include "kernels/cpu/attention/gather.h"
 #include "kernels/cpu/attention/page.h"
 #include "kernels/cpu/index/index.h"
 
@@ -30,6 +31,18 @@ void score_page(const T* keys, std::int32_t head_dim, const float* q, float* sco
   }
 }
 
+/// Keys of page `page` of what a row reads.  gathered: room for a head's keys and values
+template <class T>
+const T* page_keys(const LayerPages& pages, const SequenceRows& sequence, std::int32_t page,
+                   std::int32_t kv_head, std::vector<T>& gathered) {
+  const auto at = static_cast<std::size_t>(page);
+  if (sequence.units.empty()) return head_block<T>(pages, sequence.pages[at], kv_head).keys;
+  const auto units = sequence.units.subspan(at * page_units);
+  return gather_units(pages, units.first(std::min<std::size_t>(units.size(), page_units)), kv_head,
+                      gathered.data())
+      .keys;
+}
+
 /// All heads of one row.  scores: scratch, a float for every token of the row's pages
 template <class T>
 void add_row(const AttentionMassParams& params, const SequenceRows& sequence, std::int32_t t, float* scores) {
@@ -37,11 +50,11 @@ void add_row(const AttentionMassParams& params, const SequenceRows& sequence, st
   const std::int64_t row = std::int64_t{sequence.first_row} + t;
   const std::int32_t n_tokens = sequence.position + t + 1, group = params.n_heads / layout.n_kv_heads;
   float* mass = params.mass + row * params.stride;
+  std::vector<T> gathered(static_cast<std::size_t>(2 * page_tokens * layout.head_dim));
   for (std::int32_t h = 0; h < params.n_heads; ++h) {
     const float* q = params.q + (row * params.n_heads + h) * layout.head_dim;
     for (std::int32_t page = 0; page < div_up(n_tokens, page_tokens); ++page) {
-      const std::int32_t id = sequence.pages[static_cast<std::size_t>(page)];
-      score_page(head_block<T>(params.pages, id, h / group).keys, layout.head_dim, q,
+      score_page(page_keys(params.pages, sequence, page, h / group, gathered), layout.head_dim, q,
                  scores + page * page_tokens);
     }
     const float highest = *std::max_element(scores, scores + n_tokens);

@@ -1,0 +1,123 @@
+#include "cga/index.h"
+
+#include <algorithm>
+#include <array>
+
+#include "quant/weight_type.h"
+
+namespace cga {
+namespace {
+
+/// A matrix of 16-bit floats as it lies in a sidecar.
+WeightView half_matrix(const std::uint16_t* data, std::int64_t rows, std::int64_t cols) {
+  return {"index", find_weight_type("F16"), rows, cols, reinterpret_cast<const std::byte*>(data)};
+}
+
+/// Room for n floats, whose values are then unspecified.
+float* reserve(Backend& backend, std::unique_ptr<Buffer>& buffer, std::int64_t n) {
+  const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(float);
+  if (!buffer || buffer->size() < bytes) {
+    buffer.reset();
+    buffer = backend.allocate(bytes, "index scratch");
+  }
+  return buffer->as<float>();
+}
+
+}  // namespace
+
+Index::Index(Backend& backend, const Sidecar& sidecar, const KeyFrame& frame, std::int32_t n_pages)
+    : backend_(backend),
+      layout_{sidecar.metadata().index.width},
+      n_heads_(sidecar.metadata().index.heads),
+      pool_(n_pages) {
+  const auto n_pairs = static_cast<std::size_t>(layout_.width / 4);
+  frequencies_ = frame.inverse_frequency.last(n_pairs);
+  const std::int64_t width = layout_.width, dim = sidecar.metadata().base.dim;
+  Ops& ops = backend.ops();
+  for (const SelectGroup& from : sidecar.select_groups()) {
+    Anchor anchor;
+    anchor.layers = from.layers;
+    anchor.query = ops.prepare(half_matrix(from.query, n_heads_ * width, dim));
+    anchor.weight = ops.prepare(half_matrix(from.weight, n_heads_, dim));
+    anchor.bias = from.bias;
+    for (std::int64_t i = 0; i < from.n_key_layers; ++i) {
+      anchor.keys.push_back(ops.prepare(half_matrix(from.key + i * width * dim, width, dim)));
+    }
+    anchor.memory = backend.allocate(static_cast<std::size_t>(n_pages * layout_.page_bytes()), "index keys");
+    anchors_.push_back(std::move(anchor));
+  }
+}
+
+std::int64_t Index::page_bytes() const {
+  return layout_.page_bytes() * static_cast<std::int64_t>(anchors_.size());
+}
+
+std::int64_t Index::matrix_bytes() const {
+  std::int64_t bytes = 0;
+  for (const Anchor& anchor : anchors_) {
+    bytes += anchor.query->bytes + anchor.weight->bytes + n_heads_ * static_cast<std::int64_t>(sizeof(float));
+    for (const auto& key : anchor.keys) bytes += key->bytes;
+  }
+  return bytes;
+}
+
+IndexStep::IndexStep(Index& index, std::span<const SequenceRows> rows)
+    : index_(index), rows_(rows.begin(), rows.end()) {
+  for (const SequenceRows& sequence : rows_) {
+    n_tokens_ = std::max<std::int64_t>(n_tokens_, sequence.first_row + sequence.n_tokens);
+  }
+  std::vector<std::int32_t> positions(static_cast<std::size_t>(n_tokens_));
+  for (const SequenceRows& sequence : rows_) {
+    for (std::int32_t t = 0; t < sequence.n_tokens; ++t) {
+      positions[static_cast<std::size_t>(sequence.first_row + t)] = sequence.position + t;
+    }
+  }
+  float* cos_sin = reserve(index.backend_, index.scratch_.cos_sin, n_tokens_ * index.layout_.width / 2);
+  index.backend_.ops().rope_angles(cos_sin, positions, index.frequencies_, 1.0f);
+}
+
+void IndexStep::observe(std::int32_t layer, const float* h) {
+  auto& [backend, layout, n_heads, frequencies, anchors, pool, scratch] = index_;
+  const auto serves = [layer](const Index::Anchor& anchor) { return layer < anchor.layers.last; };
+  const Index::Anchor& anchor = *std::find_if(anchors.begin(), anchors.end(), serves);
+  const auto i = static_cast<std::size_t>(layer - anchor.layers.first);
+  if (i >= anchor.keys.size()) return;
+  Ops& ops = backend.ops();
+  const std::int64_t size = n_tokens_ * layout.width;
+  float* key = reserve(backend, scratch.key, size);
+  float* part = i == 0 ? key : reserve(backend, scratch.part, size);
+  const MatmulTarget target{anchor.keys[i].get(), nullptr, part};
+  ops.matmul({&target, 1}, h, n_tokens_);
+  if (i > 0) ops.add(key, part, size);
+  if (i + 1 < anchor.keys.size()) return;
+  ops.index_keys({.k = key,
+                  .cos_sin = scratch.cos_sin->as<float>(),
+                  .pages = {anchor.memory->data(), layout},
+                  .sequences = rows_});
+}
+
+void IndexStep::choose(std::int32_t group, const float* h, std::span<const ScoredRow> rows,
+                       std::int32_t count, std::int32_t* units) {
+  auto& [backend, layout, n_heads, frequencies, anchors, pool, scratch] = index_;
+  const Index::Anchor& anchor = anchors[static_cast<std::size_t>(group)];
+  Ops& ops = backend.ops();
+  float* q = reserve(backend, scratch.queries, n_tokens_ * n_heads * layout.width);
+  float* weights = reserve(backend, scratch.weights, n_tokens_ * n_heads);
+  const std::array<MatmulTarget, 2> targets{
+      {{anchor.query.get(), nullptr, q}, {anchor.weight.get(), anchor.bias, weights}}};
+  ops.matmul(targets, h, n_tokens_);
+  std::int64_t stride = 0;
+  for (const ScoredRow& row : rows) stride = std::max<std::int64_t>(stride, row.last);
+  float* scores = reserve(backend, scratch.scores, static_cast<std::int64_t>(rows.size()) * stride);
+  ops.score_units({.q = q,
+                   .weights = weights,
+                   .cos_sin = scratch.cos_sin->as<float>(),
+                   .n_heads = n_heads,
+                   .pages = {anchor.memory->data(), layout},
+                   .rows = rows,
+                   .scores = scores,
+                   .stride = stride});
+  ops.top_units({.scores = scores, .stride = stride, .rows = rows, .count = count, .units = units});
+}
+
+}  // namespace cga

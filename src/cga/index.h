@@ -1,0 +1,81 @@
+// The index of every sequence: small keys of all tokens at every anchor, and the scores by which a query
+// chooses units of the archive. The arithmetic is in docs/sidecar.md, "The index".
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "backend/backend.h"
+#include "cache/page_pool.h"
+#include "cga/archive.h"
+#include "cga/sidecar.h"
+#include "kernels/ops.h"
+
+namespace cga {
+
+class Index {
+ public:
+  /// @param sidecar  has an index; stays mapped
+  /// @param n_pages  of all sequences together; an id stands for the same tokens at every anchor
+  Index(Backend& backend, const Sidecar& sidecar, const KeyFrame& frame, std::int32_t n_pages);
+
+  PagePool& pages() { return pool_; }
+  const IndexLayout& layout() const { return layout_; }
+  std::int64_t page_bytes() const;    // one page, all anchors
+  std::int64_t matrix_bytes() const;  // of the anchors, as the backend keeps them
+
+ private:
+  friend class IndexStep;
+  struct Anchor {
+    LayerRange layers;
+    std::unique_ptr<PreparedWeight> query;              // [heads * width, dim]
+    std::unique_ptr<PreparedWeight> weight;             // [heads, dim]
+    const float* bias = nullptr;                        // [heads]
+    std::vector<std::unique_ptr<PreparedWeight>> keys;  // [n_key_layers] of [width, dim]
+    std::unique_ptr<Buffer> memory;                     // [n_pages, layout.page_bytes()]
+  };
+  /// Memory of one step, grown as batches do.
+  struct Scratch {
+    std::unique_ptr<Buffer> cos_sin;  // [n_tokens, 2, width/4]
+    std::unique_ptr<Buffer> key;      // [n_tokens, width]: the sum over layers so far
+    std::unique_ptr<Buffer> part;     // [n_tokens, width]: one layer's
+    std::unique_ptr<Buffer> queries;  // [n_tokens, heads, width]
+    std::unique_ptr<Buffer> weights;  // [n_tokens, heads]
+    std::unique_ptr<Buffer> scores;   // [rows, units]
+  };
+
+  Backend& backend_;
+  IndexLayout layout_;
+  std::int32_t n_heads_;
+  std::span<const float> frequencies_;  // [width/4]: the slowest of the model's
+  std::vector<Anchor> anchors_;         // a selection group each, in order
+  PagePool pool_;
+  Scratch scratch_;
+};
+
+/// The index beside one batch on its way through the layers.
+class IndexStep {
+ public:
+  /// @param rows  of the batch; pages: of the index
+  IndexStep(Index& index, std::span<const SequenceRows> rows);
+
+  /// What a layer's attention is about to read becomes part of the keys of its anchor. Layers come in order.
+  /// @param h  [n_tokens, dim], normed
+  void observe(std::int32_t layer, const float* h);
+
+  /// Chooses the `count` best units for each of some rows.
+  /// @param group  a selection group; h is what its anchor's attention is about to read, [n_tokens, dim]
+  /// @param rows   their units [first, last) may be chosen, count at least
+  /// @param units  [rows.size(), count], ascending
+  void choose(std::int32_t group, const float* h, std::span<const ScoredRow> rows, std::int32_t count,
+              std::int32_t* units);
+
+ private:
+  Index& index_;
+  std::vector<SequenceRows> rows_;
+  std::int64_t n_tokens_ = 0;
+};
+
+}  // namespace cga
