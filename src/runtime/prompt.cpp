@@ -83,16 +83,21 @@ void Engine::Impl::truncate(Session& session, std::int32_t n) {
     s.tokens.resize(n_kept);
     return;
   }
-  if (compact->truncate(s.compact, n)) {
-    s.tokens.resize(n_kept);
-    return;
-  }
   const std::vector<TokenId> kept(s.tokens.begin(), s.tokens.begin() + n);
   const std::size_t n_prompt = s.n_prompt;
+  const std::span<const TokenId> all = kept;
+  // Tokens that share a choice with one before them read again what that one chose.
+  const std::size_t shared = n_kept % static_cast<std::size_t>(options.kv_refresh);
+  const std::size_t again = n_kept - std::min(shared, n_kept - n_prompt);
+  if (compact->truncate(s.compact, static_cast<std::int32_t>(again))) {
+    s.tokens.resize(again);
+    const Feed feed{&session, all.subspan(again), Feed::Want::none, Feed::Span::generated};
+    if (again < n_kept) run_feeds({&feed, 1}, {});
+    return;
+  }
   compact->release(s.compact);
   s.tokens.clear();
   s.n_prompt = 0;
-  const std::span<const TokenId> all = kept;
   for (const auto& [tokens, span] : {std::pair(all.first(n_prompt), Feed::Span::prompt),
                                      std::pair(all.subspan(n_prompt), Feed::Span::generated)}) {
     const Feed feed{&session, tokens, Feed::Want::none, span};

@@ -126,14 +126,17 @@ void add_kv_options(CLI::App& command, EngineOptions& engine) {
   add_tokens(command, "--kv-sparse-from", engine.kv_sparse_from, "Contexts up to this length stay exact");
   add_tokens(command, "--kv-residents", engine.kv_residents,
              "Archived tokens kept decoded: memory for speed");
-  // The only way to choose as long as there is no index; spelled out so that a command line keeps its
-  // meaning.
-  command
-      .add_option_function<std::string>(
-          "--kv-select", [](const std::string&) {}, "What of the archive is read; all: every token (default)")
-      ->check(CLI::IsMember({"all"}).description(""))
+  add_choice<KvSelect>(
+      command, "--kv-select", engine.kv_select,
+      {{"index", KvSelect::index}, {"oracle", KvSelect::oracle}, {"all", KvSelect::all}},
+      "What of the archive is read. index: what the sidecar's index finds, the default if it has one; all: "
+      "everything; oracle: what attention would read most of (slow, to judge an index by)")
       ->type_name("NAME")
       ->group("KV cache");
+  add_tokens(command, "--kv-budget", engine.kv_budget,
+             "Archived tokens that a query reads, a multiple of 16");
+  add_tokens(command, "--kv-refresh", engine.kv_refresh,
+             "Tokens that share a choice: 1 (default), 2, 4 … 64: speed for quality");
 }
 
 CLI::Validator positive_number(double high) {
@@ -172,16 +175,21 @@ std::filesystem::path model_path(const EngineOptions& options, Context& context)
 
 namespace {
 
+std::string describe_selection(const EngineOptions& used) {
+  if (used.kv_select == KvSelect::all) return "everything archived is read";
+  const std::string how = used.kv_select == KvSelect::index ? "the index chooses" : "an oracle chooses";
+  const std::string when = used.kv_refresh > 1 ? fmt::format(" every {} tokens", used.kv_refresh) : "";
+  return fmt::format("{} {} tokens{}", how, format_count(used.kv_budget), when);
+}
+
 /// Which cache a run uses, where the command line left it open.
 void log_cache(const Engine& engine, KvType asked, Context& context) {
   const EngineOptions& used = engine.options();
   if (used.kv == KvType::cga) {
     const auto level = used.n_ctx > used.kv_sparse_from ? spdlog::level::info : spdlog::level::debug;
-    context.log.log(
-        level,
-        "kv cga: {} bits a value, window {}, exact up to {}, {} residents; everything archived is read",
-        used.kv_bits, format_count(used.kv_window), format_count(used.kv_sparse_from),
-        format_count(used.kv_residents));
+    context.log.log(level, "kv cga: {} bits a value, window {}, exact up to {}, {} residents; {}",
+                    used.kv_bits, format_count(used.kv_window), format_count(used.kv_sparse_from),
+                    format_count(used.kv_residents), describe_selection(used));
   } else if (asked == KvType::automatic) {
     context.log.debug(
         "keys and values stay whole, as bf16: no sidecar beside the model, or a context that stays exact");
