@@ -41,8 +41,11 @@ struct EngineOptions {
   std::int32_t kv_window = -1;       ///< last tokens that are exact, a multiple of 64; -1: default
   std::int32_t kv_sparse_from = -1;  ///< shorter contexts are exact, a multiple of 64; -1: default
   KvSelect kv_select = KvSelect::automatic;
-  std::int32_t kv_budget = -1;     ///< archived tokens that a query reads, a multiple of 16; -1: default
-  std::int32_t kv_refresh = -1;    ///< tokens that share a choice: 1, 2, 4 … 64; -1: default
+  std::int32_t kv_budget = -1;   ///< archived tokens that a query reads, a multiple of 16; -1: default
+  std::int32_t kv_refresh = -1;  ///< tokens that share a choice: 1, 2, 4 … 64; -1: default
+  std::int32_t kv_followup_from =
+      -1;                          ///< later text of fewer tokens is read like generated text; -1: default
+  bool keeps_marked = false;       ///< room to go back to Session::mark() without reading again
   std::int32_t kv_residents = -1;  ///< archived tokens that are kept decoded, a sequence; -1: default
 
   std::function<void(double)> progress;  ///< called while loading with the share done, in [0, 1]
@@ -65,11 +68,12 @@ struct ModelInfo {
 struct MemoryPlan {
   std::int32_t n_ctx = 0, n_sequences = 0;
   std::int64_t weights = 0;       // as prepared by the backend
-  std::int64_t kv = 0;            // all sequences at n_ctx: the sum of the four that follow
+  std::int64_t kv = 0;            // all sequences at n_ctx: the sum of the five that follow
   std::int64_t kv_exact = 0;      // exact tokens
   std::int64_t kv_archive = 0;    // coded ones
   std::int64_t kv_residents = 0;  // coded ones that are kept decoded beside
   std::int64_t kv_index = 0;      // the index's keys
+  std::int64_t kv_kept = 0;       // exact tokens that are coded too, kept for going back
   std::int64_t kv_bf16 = 0;       // what a plain bf16 cache of the same context takes
   std::int64_t transform = 0;     // of codec and index: shared by all sequences
   std::int64_t scratch = 0;       // activations, logits, pages on their way through the codec
@@ -80,8 +84,9 @@ struct MemoryPlan {
 /// Bytes that the keys and values of one sequence take.
 struct KvUsage {
   std::int64_t exact = 0, archive = 0, residents = 0, index = 0;
+  std::int64_t kept = 0;  // exact tokens that are coded too, kept for going back
   std::int64_t bf16 = 0;  // a plain bf16 cache of the same tokens
-  std::int64_t total() const { return exact + archive + residents + index; }
+  std::int64_t total() const { return exact + archive + residents + index + kept; }
 };
 
 /// What choosing and reusing did since the engine was made, or the counts were reset: sums over queries and
@@ -105,8 +110,10 @@ class Session;
 /// One sequence's tokens in a batch, and which of its logits are wanted.
 struct Feed {
   enum class Want { none, last, all };
-  /// A prompt that begins a session reads itself exactly, however long; it must be fed at once. Everything
-  /// else reads what is older than the window from the archive, as decoding does.
+  /// Text that is read (prompt) reads itself exactly, however long, and what came before it whole, exact
+  /// where it was exact when the text began; it must be fed at once. Generated text, and later text shorter
+  /// than kv_followup_from, reads what is older than the window as decoding does: what it chooses from the
+  /// archive.
   enum class Span { prompt, generated };
   Session* session = nullptr;
   std::span<const TokenId> tokens;
@@ -173,6 +180,10 @@ class Session {
   std::span<const TokenId> tokens() const;  ///< everything in the context, in order
   std::int32_t n_past() const;              ///< tokens().size()
   std::int32_t n_ctx() const;
+
+  /// Going back to here, or to anything later, will not take reading again, as long as no more than a window
+  /// of tokens follows. Only one mark counts: the last. Without EngineOptions::keeps_marked, it does nothing.
+  void mark();
 
   /// Forgets everything from position `n` on. If tokens that must be exact there are coded already, the
   /// first n tokens are read again. @throws Error (usage) if n > n_past()

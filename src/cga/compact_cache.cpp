@@ -27,9 +27,9 @@ CompactCache::CompactCache(Backend& backend, const KvLayout& layout, const Sidec
       settings_(settings),
       plan_(settings, n_ctx),
       n_layers_(sidecar.metadata().base.n_layers),
-      memory_(backend, layout, n_layers_, plan_.held_pages() * n_sequences,
+      memory_(backend, layout, n_layers_, (plan_.held_pages() + plan_.kept_pages()) * n_sequences,
               plan_.transient_pages() * n_sequences, "keys and values"),
-      pool_(plan_.held_pages() * n_sequences),
+      pool_((plan_.held_pages() + plan_.kept_pages()) * n_sequences),
       archive_(backend, sidecar, settings.bits, frame, plan_.archived_pages() * n_sequences),
       select_groups_(select_ranges(sidecar, archive_)) {
   if (settings.selection == Selection::index) {
@@ -65,32 +65,86 @@ void CompactCache::seal(CompactSequence& sequence, std::int32_t first_exact) {
   }
   if (sealed.empty()) return;
   for (std::int32_t g = 0; g < archive_.n_groups(); ++g) archive_.seal(g, layers(archive_.layers(g)), sealed);
-  for (const SealedPage& page : sealed) {
-    if (page.number == 0) continue;  // its first unit stays
-    pool_.give_back(page.exact);
-    sequence.pages_[static_cast<std::size_t>(page.number)] = CompactSequence::absent;
-  }
+  for (const SealedPage& page : sealed) drop_page(sequence, page.number);
 }
 
-void CompactCache::begin_prompt(CompactSequence& sequence, std::int32_t n_tokens) {
-  const std::int32_t first_exact = rule().first_exact_page(n_tokens);
-  for (std::int32_t number = 0; number < first_exact; ++number) {
+void CompactCache::drop_page(CompactSequence& sequence, std::int32_t number) {
+  if (number == 0) return;  // its first unit is exact for ever
+  std::int32_t& page = sequence.pages_[static_cast<std::size_t>(number)];
+  const bool marked =
+      sequence.mark_ != CompactSequence::absent && number >= rule().first_exact_page(sequence.mark_);
+  if (marked && static_cast<std::int32_t>(sequence.kept_.size()) < plan_.kept_pages()) {
+    sequence.kept_.push_back({number, page});
+  } else {
+    if (marked) drop_mark(sequence);
+    pool_.give_back(page);
+  }
+  page = CompactSequence::absent;
+}
+
+void CompactCache::mark(CompactSequence& sequence) {
+  drop_mark(sequence);
+  sequence.mark_ = sequence.n_tokens_;
+}
+
+void CompactCache::drop_mark(CompactSequence& sequence) {
+  for (const KeptPage& kept : sequence.kept_) pool_.give_back(kept.page);
+  sequence.kept_.clear();
+  sequence.mark_ = CompactSequence::absent;
+}
+
+IncomingText CompactCache::begin_text(CompactSequence& sequence, std::int32_t n_tokens) {
+  IncomingText text;
+  text.position = sequence.n_tokens_;
+  seal(sequence, rule().first_exact_page(text.position));
+  text.n_archived = sequence.n_archived();
+  text.pages = sequence.pages_;
+  sequence.n_tokens_ += n_tokens;
+  const std::int32_t first_exact = rule().first_exact_page(sequence.n_tokens_);
+  for (std::int32_t number = text.n_archived; number < first_exact; ++number) {
     sequence.coded_.push_back(archive_.pages().take());
-    sequence.pages_.push_back(number > 0 ? CompactSequence::absent : pool_.take());
+    if (number < static_cast<std::int32_t>(text.pages.size())) {
+      drop_page(sequence, number);
+    } else {
+      sequence.pages_.push_back(number > 0 ? CompactSequence::absent : pool_.take());
+    }
   }
-  sequence.n_tokens_ = n_tokens;
   grow(sequence);
+  sequence.has_chosen_ = false;
+  return text;
 }
 
-void CompactCache::store_group(CompactSequence& sequence, std::int32_t group, const PrefillScratch& scratch) {
+void CompactCache::load_group(const CompactSequence& sequence, const IncomingText& text, std::int32_t group,
+                              const PrefillScratch& scratch) {
+  std::vector<std::int32_t> from, to;
+  for (std::size_t number = 0; number < text.pages.size(); ++number) {
+    if (text.pages[number] == CompactSequence::absent) continue;
+    from.push_back(text.pages[number]);
+    to.push_back(static_cast<std::int32_t>(number));
+  }
+  const std::vector<LayerPages> own = layers(archive_.layers(group));
+  for (std::size_t i = 0; i < own.size(); ++i) {
+    archive_.ops().copy_pages({.from = own[i], .to = scratch.layers()[i], .from_ids = from, .to_ids = to});
+  }
+  std::vector<OpenedUnit> units;
+  for (std::int32_t unit = 1; unit < page_units * text.n_archived; ++unit) {
+    const std::int32_t page = sequence.coded_[static_cast<std::size_t>(unit / page_units)];
+    units.push_back({unit, page_units * page + unit % page_units, unit});
+  }
+  archive_.open(group, archive_.layers(group), scratch.layers(), units);
+}
+
+void CompactCache::store_group(const CompactSequence& sequence, const IncomingText& text, std::int32_t group,
+                               const PrefillScratch& scratch) {
   std::vector<SealedPage> sealed;
-  for (std::int32_t number = 0; number < sequence.n_archived(); ++number) {
+  for (std::int32_t number = text.n_archived; number < sequence.n_archived(); ++number) {
     sealed.push_back({number, number, sequence.coded_[static_cast<std::size_t>(number)]});
   }
   archive_.seal(group, scratch.layers(), sealed);
 
   std::vector<std::int32_t> from, to;
-  for (std::size_t number = 0; number < sequence.pages_.size(); ++number) {
+  for (auto number = static_cast<std::size_t>(text.position / page_tokens); number < sequence.pages_.size();
+       ++number) {
     if (sequence.pages_[number] == CompactSequence::absent) continue;
     from.push_back(static_cast<std::int32_t>(number));
     to.push_back(sequence.pages_[number]);
@@ -101,13 +155,41 @@ void CompactCache::store_group(CompactSequence& sequence, std::int32_t group, co
   }
 }
 
+bool CompactCache::restore(CompactSequence& sequence, std::int32_t first_exact, std::int32_t n_pages) {
+  // Page 0 is always there; a page from n_pages on need not be.
+  const std::int32_t n_missing = std::min(sequence.n_archived(), n_pages) - std::max(first_exact, 1);
+  const auto is_wanted = [&](const KeptPage& kept) {
+    return kept.number >= first_exact && kept.number < n_pages;
+  };
+  if (std::count_if(sequence.kept_.begin(), sequence.kept_.end(), is_wanted) < n_missing) return false;
+  std::erase_if(sequence.kept_, [&](const KeptPage& kept) {
+    if (!is_wanted(kept)) return false;
+    sequence.pages_[static_cast<std::size_t>(kept.number)] = kept.page;
+    return true;
+  });
+  while (sequence.n_archived() > first_exact) {
+    archive_.pages().give_back(sequence.coded_.back());
+    sequence.coded_.pop_back();
+  }
+  for (Residents& residents : sequence.residents_) residents.forget_from(page_units * first_exact);
+  return true;
+}
+
 bool CompactCache::truncate(CompactSequence& sequence, std::int32_t n_tokens) {
-  if (sequence.n_archived() > rule().first_exact_page(n_tokens)) return false;
-  const auto n_pages = static_cast<std::size_t>(div_up(n_tokens, page_tokens));
+  const std::int32_t first_exact = rule().first_exact_page(n_tokens);
+  const std::int32_t pages_left = div_up(n_tokens, page_tokens);
+  if (sequence.n_archived() > first_exact && !restore(sequence, first_exact, pages_left)) return false;
+  if (n_tokens < sequence.mark_) drop_mark(sequence);
+  const auto n_pages = static_cast<std::size_t>(pages_left);
   while (sequence.pages_.size() > n_pages) {
-    pool_.give_back(sequence.pages_.back());
+    if (sequence.pages_.back() != CompactSequence::absent) pool_.give_back(sequence.pages_.back());
     sequence.pages_.pop_back();
   }
+  std::erase_if(sequence.kept_, [&](const KeptPage& kept) {
+    if (kept.number < pages_left) return false;
+    pool_.give_back(kept.page);
+    return true;
+  });
   while (sequence.index_pages_.size() > n_pages) {
     index_->pages().give_back(sequence.index_pages_.back());
     sequence.index_pages_.pop_back();
@@ -118,6 +200,7 @@ bool CompactCache::truncate(CompactSequence& sequence, std::int32_t n_tokens) {
 }
 
 void CompactCache::release(CompactSequence& sequence) {
+  drop_mark(sequence);
   for (const std::int32_t page : sequence.pages_) {
     if (page != CompactSequence::absent) pool_.give_back(page);
   }

@@ -19,6 +19,18 @@ namespace cga {
 
 class PrefillScratch;
 
+/// An exact page that is coded already, and still there.
+struct KeptPage {
+  std::int32_t number = 0, page = 0;
+};
+
+/// Text on its way into a sequence, group by group.
+struct IncomingText {
+  std::int32_t position = 0;        // of its first token
+  std::int32_t n_archived = 0;      // pages, before it
+  std::vector<std::int32_t> pages;  // as CompactSequence::pages() before it
+};
+
 /// One sequence's hold on the cache.
 class CompactSequence {
  public:
@@ -30,6 +42,8 @@ class CompactSequence {
   /// [pages of all tokens]: where a page's exact keys and values are; absent: only in the archive. Of page 0,
   /// once it is archived, only the first unit counts.
   std::span<const std::int32_t> pages() const { return pages_; }
+  /// Going back is free from this position on; none: there is no mark.
+  std::int32_t marked_from() const { return mark_ == absent ? n_tokens_ + 1 : mark_; }
   std::span<const std::int32_t> coded() const { return coded_; }  // [n_archived()], ids in the archive
   std::span<const std::int32_t> index_pages() const {
     return index_pages_;
@@ -40,6 +54,8 @@ class CompactSequence {
   friend class CompactStep;
   std::int32_t n_tokens_ = 0;
   std::vector<std::int32_t> pages_, coded_, index_pages_;
+  std::int32_t mark_ = absent;                // position; absent: none
+  std::vector<KeptPage> kept_;                // exact pages of coded ones, for going back to the mark
   std::vector<std::int32_t> resident_pages_;  // slot s of any group is unit s % 4 of resident_pages_[s / 4]
   std::vector<Residents> residents_;          // a selection group each
   std::vector<std::vector<std::int32_t>> chosen_;  // by each selection group last, as unit numbers
@@ -87,10 +103,20 @@ class CompactCache {
   /// leave the window are coded.
   void advance(CompactSequence& sequence, std::int32_t n_tokens);
 
-  /// Makes room for a prompt of n_tokens in an empty sequence. store_group() must follow for every group.
-  void begin_prompt(CompactSequence& sequence, std::int32_t n_tokens);
-  /// Takes over a group's keys and values of a prompt: codes what is beyond the window and keeps the rest.
-  void store_group(CompactSequence& sequence, std::int32_t group, const PrefillScratch& scratch);
+  /// Makes room for n_tokens of text that reads itself exactly, and what came before whole. For every group,
+  /// load_group() and store_group() must follow.
+  IncomingText begin_text(CompactSequence& sequence, std::int32_t n_tokens);
+  /// Puts what came before the text where the group's layers will read it: exact pages as they are, others
+  /// decoded.
+  void load_group(const CompactSequence& sequence, const IncomingText& text, std::int32_t group,
+                  const PrefillScratch& scratch);
+  /// Takes over a group's keys and values of the text: codes what is beyond the window and keeps the rest.
+  void store_group(const CompactSequence& sequence, const IncomingText& text, std::int32_t group,
+                   const PrefillScratch& scratch);
+
+  /// From now on keeps what going back to here, or to anything later, takes: exact pages that are coded, as
+  /// long as there are no more of them than CompactPlan::kept_pages().
+  void mark(CompactSequence& sequence);
 
   /// Forgets everything from position n_tokens on.
   /// @return false, and nothing is forgotten: tokens that a query at n_tokens reads exactly are coded already
@@ -102,6 +128,12 @@ class CompactCache {
   std::vector<LayerPages> layers(LayerRange range) const;
   /// Codes all pages before `first_exact`.
   void seal(CompactSequence& sequence, std::int32_t first_exact);
+  /// Gives back an exact page that has been coded, unless it is kept for going back.
+  void drop_page(CompactSequence& sequence, std::int32_t number);
+  void drop_mark(CompactSequence& sequence);
+  /// Makes pages exact again that were coded behind the mark.
+  /// @return whether all in [first_exact, n_pages) are
+  bool restore(CompactSequence& sequence, std::int32_t first_exact, std::int32_t n_pages);
   /// Takes pages until there is one for every 64 of the sequence's tokens.
   void grow(CompactSequence& sequence);
 

@@ -22,8 +22,9 @@ struct CompactSettings {
   ExactRule rule;
   std::int32_t residents = 0;  // archived tokens that are kept decoded, a sequence and selection group
   Selection selection = Selection::all;
-  std::int32_t budget = 0;   // archived tokens that a query reads, unless it reads all
-  std::int32_t refresh = 1;  // a query chooses anew at positions that are multiples of this; divides 64
+  std::int32_t budget = 0;    // archived tokens that a query reads, unless it reads all
+  bool keeps_marked = false;  // exact pages stay for going back to a mark
+  std::int32_t refresh = 1;   // a query chooses anew at positions that are multiples of this; divides 64
 
   /// Units that a query chooses, where more are archived.
   std::int32_t budget_units() const { return budget / unit_tokens; }
@@ -47,7 +48,12 @@ class CompactPlan {
     return std::min(all, std::max(dense, exact_pages() + div_up(settings_.residents, page_tokens)));
   }
 
-  /// Of these, how many may hold decoded pages.
+  /// Coded pages that may be held exact beside, for going back: as much as the window.
+  std::int32_t kept_pages() const {
+    return settings_.keeps_marked ? std::min(archived_pages(), 1 + settings_.rule.window / page_tokens) : 0;
+  }
+
+  /// Of held pages, how many may hold decoded units.
   std::int32_t resident_pages() const { return std::max(0, held_pages() - exact_pages()); }
 
   /// Archived pages that may find no place among the residents and are decoded for each layer of a step: when

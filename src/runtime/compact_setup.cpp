@@ -14,6 +14,7 @@ namespace {
 constexpr SidecarMetadata::Defaults plain_defaults{
     .kv_bits = 1.5, .kv_window = 1024, .kv_sparse_from = 2048, .kv_budget = 1024};
 constexpr std::int32_t default_residents = 2048;
+constexpr std::int32_t default_followup_from = 64;
 
 BaseModel base_model(const Family& family, const Hparams& hparams) {
   const AttentionShape& attention = hparams.attention;
@@ -30,7 +31,7 @@ BaseModel base_model(const Family& family, const Hparams& hparams) {
 bool sets_cga_options(const EngineOptions& options) {
   return !options.sidecar.empty() || options.kv_bits != 0 || options.kv_window >= 0 ||
          options.kv_sparse_from >= 0 || options.kv_residents >= 0 || options.kv_budget >= 0 ||
-         options.kv_refresh >= 0 || options.kv_select != KvSelect::automatic;
+         options.kv_refresh >= 0 || options.kv_followup_from >= 0 || options.kv_select != KvSelect::automatic;
 }
 
 void require(bool holds, const char* option, const std::string& found, const char* expected) {
@@ -85,6 +86,7 @@ void resolve_selection(EngineOptions& options, const Sidecar* sidecar) {
   const std::int64_t budget = named != 0 ? named : plain_defaults.kv_budget;
   if (options.kv_budget < 0) options.kv_budget = static_cast<std::int32_t>(budget);
   if (options.kv_refresh < 0) options.kv_refresh = 1;
+  if (options.kv_followup_from < 0) options.kv_followup_from = default_followup_from;
   // What is chosen now and what was chosen a little while ago.
   const bool chooses = options.kv_select != KvSelect::all;
   if (options.kv_residents < 0) options.kv_residents = chooses ? 2 * options.kv_budget : default_residents;
@@ -136,6 +138,7 @@ CompactSettings compact_settings(const EngineOptions& options) {
           .residents = options.kv_residents,
           .selection = selection,
           .budget = options.kv_budget,
+          .keeps_marked = options.keeps_marked,
           .refresh = options.kv_refresh};
 }
 

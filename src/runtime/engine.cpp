@@ -134,10 +134,10 @@ std::optional<std::int64_t> Engine::Impl::run_feeds(std::span<const Feed> feeds,
   };
   builder.clear();
   for (const Feed& feed : feeds) {
-    if (is_long_prompt(feed)) {
+    if (is_long_text(feed)) {
       flush(false);
       const auto counted = [&](std::int64_t n) { return !go_on || go_on(done_tokens + n); };
-      const auto rows = run_prompt(feed, done_rows, counted);
+      const auto rows = run_text(feed, done_rows, counted);
       if (!rows) return std::nullopt;
       done_rows += *rows;
       done_tokens += static_cast<std::int64_t>(feed.tokens.size());
@@ -215,7 +215,7 @@ void Engine::Impl::add_rows(const Feed& feed, std::span<const TokenId> tokens, b
   const std::int32_t position = feed.session->n_past();
   const auto n = static_cast<std::int32_t>(tokens.size());
   compact ? compact->advance(session.compact, n) : cache->grow(session.pages, n);
-  if (position == 0 && feed.span == Feed::Span::prompt) session.n_prompt = feed.tokens.size();
+  if (position == 0 && feed.span == Feed::Span::prompt) session.texts = {{0, feed.tokens.size()}};
   session.tokens.insert(session.tokens.end(), tokens.begin(), tokens.end());
 
   builder.ids.insert(builder.ids.end(), tokens.begin(), tokens.end());

@@ -27,6 +27,11 @@ struct BatchBuilder {
   std::int64_t n_tokens() const { return static_cast<std::int64_t>(ids.size()); }
 };
 
+/// Tokens [first, last) of a session.
+struct TextSpan {
+  std::size_t first = 0, last = 0;
+};
+
 struct Engine::Impl {
   EngineOptions options;
   std::unique_ptr<Backend> backend;
@@ -60,11 +65,15 @@ struct Engine::Impl {
   /// group runs twice.
   void run_oracle(CompactStep& step, const Batch& batch, float* out);
 
-  /// A prompt that is read group by group, because it will not stay exact.
-  bool is_long_prompt(const Feed& feed) const;
-  /// Runs one; logits go to row `first_row` on. @return rows written; nullopt if stopped: the session is
-  /// empty
-  std::optional<std::int64_t> run_prompt(const Feed& feed, std::int64_t first_row, const GoOn& go_on);
+  /// Text that is read group by group, because not all of what it reads is, or will stay, exact.
+  bool is_long_text(const Feed& feed) const;
+  /// Runs one; logits go to row `first_row` on. @return rows written; nullopt if stopped: the session is as
+  /// it was before, or empty if that cannot be had
+  std::optional<std::int64_t> run_text(const Feed& feed, std::int64_t first_row, const GoOn& go_on);
+  /// Makes a session what it was at `past`, after text that was not read to its end.
+  void stop_text(Session::Impl& session, std::int32_t past);
+  /// Reads tokens again, in the spans that they had.
+  void replay(Session& session, std::span<const TokenId> tokens, std::span<const TextSpan> texts);
   /// Cuts a session back to its first n tokens, reading them again if what they need is no longer there.
   void truncate(Session& session, std::int32_t n);
 };
@@ -72,9 +81,10 @@ struct Engine::Impl {
 struct Session::Impl {
   Engine::Impl* engine = nullptr;
   std::vector<TokenId> tokens;
-  std::size_t n_prompt = 0;  // tokens of the prompt that began it: read exactly, and again so
-  SequencePages pages;       // of any other kind
-  CompactSequence compact;   // of cga
+  bool replays = false;         // text is read as text, however short
+  std::vector<TextSpan> texts;  // in order: what was read as text, and would be read so again
+  SequencePages pages;          // of any other kind
+  CompactSequence compact;      // of cga
 };
 
 }  // namespace cga

@@ -119,6 +119,7 @@ KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, const Com
   usage.exact = layers_bytes(options.kv, plan.exact_pages(n_tokens));
   usage.archive = bytes.archive_page * archived;
   usage.residents = layers_bytes(options.kv, std::min(archived, plan.resident_pages()));
+  usage.kept = layers_bytes(options.kv, plan.kept_pages());
   usage.index = bytes.index_page * n_pages;
   return usage;
 }
@@ -148,6 +149,7 @@ MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, cons
   plan.kv_exact = usage.exact * options.n_sequences;
   plan.kv_archive = usage.archive * options.n_sequences;
   plan.kv_residents = usage.residents * options.n_sequences;
+  plan.kv_kept = usage.kept * options.n_sequences;
   plan.kv_index = usage.index * options.n_sequences;
   plan.kv = usage.total() * options.n_sequences;
   plan.kv_bf16 = usage.bf16 * options.n_sequences;

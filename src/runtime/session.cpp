@@ -42,6 +42,11 @@ std::int32_t Session::n_ctx() const {
   return impl_->engine->options.n_ctx;
 }
 
+void Session::mark() {
+  Engine::Impl& e = *impl_->engine;
+  if (e.compact) e.compact->mark(impl_->compact);
+}
+
 void Session::truncate(std::int32_t n) {
   if (n < 0 || n > n_past()) {
     throw Error(ErrorKind::usage, "truncate",

@@ -70,7 +70,7 @@ TEST_CASE("with the index, pieces and residents change no logit, however many to
       for (const auto& sizes : {std::vector<std::size_t>{1}, {7, 64, 1}}) {
         INFO(residents << " residents, a choice every " << refresh << " tokens, " << sidecar << " on "
                        << device);
-        CHECK(run(some, tokens, sizes) == expected);
+        CHECK((run(some, tokens, sizes) == expected));
       }
     }
   }
@@ -85,9 +85,9 @@ TEST_CASE("a budget that covers the archive reads it all; a smaller one does not
   for (const KvSelect select : {KvSelect::index, KvSelect::oracle}) {
     some.kv_select = select;
     some.kv_budget = 768;
-    CHECK(run(some, tokens, {50}) == all);
+    CHECK((run(some, tokens, {50}) == all));
     some.kv_budget = 64;
-    CHECK(run(some, tokens, {50}) != all);
+    CHECK((run(some, tokens, {50}) != all));
   }
 }
 
@@ -138,7 +138,7 @@ TEST_CASE("sequences that choose in one batch get what each gets alone") {
   }
   engine.run(prompts);
   const std::span<const float> logits = engine.run(rests);
-  CHECK(std::vector<float>(logits.begin(), logits.end()) == expected);
+  CHECK((std::vector<float>(logits.begin(), logits.end()) == expected));
 }
 
 TEST_CASE("going back where tokens share a choice leaves no trace") {
@@ -160,7 +160,7 @@ TEST_CASE("going back where tokens share a choice leaves no trace") {
     Session session(engine);
     run(engine, session, tokens, {120});
     session.truncate(back);
-    CHECK(feed(engine, session, other) == expected);
+    CHECK((feed(engine, session, other) == expected));
   }
 }
 
