@@ -49,3 +49,19 @@ cga generate -m "$MODEL" -p "$QUESTION" -n 0 -c 64 </dev/null
 cga generate -m "$MODEL" -p "x" -n 0 -c 256 -sys "<|im_end|>" </dev/null; TYPED=$(grep -o 'prompt [0-9]*' <<<"$ERR")
 cga generate -m "$MODEL" -p "x" -n 0 -c 256 -sys "a" </dev/null; PLAIN=$(grep -o 'prompt [0-9]*' <<<"$ERR")
 [ "${TYPED#prompt }" -gt $((${PLAIN#prompt } + 3)) ] || fail "a typed <|im_end|> is not a control token"
+
+# --ask reads a text once and answers each question by itself, as if it were the only one.
+printf 'Anna has a red car. Ben has a blue boat.\n' >"$WORK/text"
+printf 'Who has a boat?\n\nWho has a car?\n' >"$WORK/questions"
+cga generate -m "$MODEL" -f "$WORK/text" --ask "$WORK/questions" --temp 0 -n 8 -c 256 --json </dev/null
+[ "$CODE" = 0 ] && [ "$(wc -l <"$WORK/out")" = 2 ] || fail "--ask answers every question"
+contains "$ERR" "reused" || fail "--ask reads the text once"
+ASKED=$(tail -n 1 "$WORK/out")
+cga generate -m "$MODEL" -p "$(cat "$WORK/text")"$'\n\nWho has a car?' --temp 0 -n 8 -c 256 --json </dev/null
+python3 -c 'import json, sys; a, b = (json.loads(x) for x in sys.argv[1:]); assert a["question"] == "Who has a car?"
+assert (a["text"], a["logits_hash"]) == (b["text"], b["logits_hash"]), (a, b)' "$ASKED" "$OUT" || fail "--ask and -p agree"
+cga generate -m "$MODEL" -f "$WORK/text" --ask "$WORK/questions" --temp 0 -n 8 -c 256 -o "$WORK/answers" </dev/null
+[ "$(grep -c '^> ' "$WORK/answers")" = 2 ] && [ -z "$OUT" ] || fail "--ask -o writes questions and answers"
+: >"$WORK/nothing"
+cga generate -m "$MODEL" -p x --ask "$WORK/nothing" </dev/null
+[ "$CODE" = 2 ] && contains "$ERR" "no questions" || fail "--ask without questions"

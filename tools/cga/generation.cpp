@@ -13,10 +13,10 @@
 namespace cga::cli {
 namespace {
 
-std::span<const float> run(Engine& engine, Session& session, std::span<const TokenId> tokens, Feed::Span span,
-                           const GoOn& go_on = {}) {
+std::span<const float> run(Engine& engine, Session& session, std::span<const TokenId> tokens,
+                           Feed::Span span) {
   const std::array<Feed, 1> feeds = {Feed{&session, tokens, Feed::Want::last, span}};
-  return engine.run(feeds, go_on);
+  return engine.run(feeds);
 }
 
 void check_fits(const Session& session, std::span<const TokenId> prompt) {
@@ -39,31 +39,32 @@ std::size_t keep_common(Session& session, std::span<const TokenId> prompt) {
   return n_common;
 }
 
-/// Reads all of the prompt that is not in the session, or as much as there is time for before a signal.
-/// @return the logits of the last token read; empty if none was
+/// Runs one token through the model. @return the logits after it
+std::span<const float> decode(Engine& engine, Session& session, TokenId id, RunStats& stats) {
+  stats.decode_bytes += engine.decode_bytes(session.n_past());
+  const Stopwatch watch;
+  const auto logits = run(engine, session, std::span(&id, 1), Feed::Span::generated);
+  stats.decode_seconds += watch.seconds();
+  ++stats.decode_steps;
+  return logits;
+}
+
+/// Reads all of the prompt that is not in the session. Its last token is read like generated ones, so that an
+/// answer asked for again begins as the first one did.
+/// @return the logits of the last token; empty after a signal
 std::span<const float> read_prompt(Engine& engine, Session& session, std::span<const TokenId> prompt,
                                    const GenerationOptions& options, const Context& context,
                                    RunStats& stats) {
   const std::size_t n_reused = keep_common(session, prompt);
   stats.reused_tokens = static_cast<std::int64_t>(n_reused);
+  const std::size_t last = prompt.size() - 1;
+  read_text(engine, session, prompt.subspan(n_reused, last - n_reused), options, context, stats);
+  if (context.interrupts.pending() != 0) return {};
+  if (options.marks) session.mark();
   const Stopwatch watch;
-  Progress progress("reading the prompt", static_cast<std::int64_t>(prompt.size() - n_reused));
-  std::span<const float> logits;
-  std::span<const TokenId> rest = prompt.subspan(n_reused);
-  const bool is_whole = n_reused == 0 && engine.options().kv == KvType::cga;  // a prompt reads itself exactly
-  const std::size_t piece = is_whole ? rest.size() : static_cast<std::size_t>(options.n_batch);
-  while (!rest.empty() && context.interrupts.pending() == 0) {
-    const std::size_t n = std::min(rest.size(), piece);
-    logits = run(engine, session, rest.first(n), Feed::Span::prompt, [&](std::int64_t done) {
-      progress.update(stats.prompt_tokens + done);
-      return context.interrupts.pending() == 0;
-    });
-    if (logits.empty()) break;
-    rest = rest.subspan(n);
-    stats.prompt_tokens += static_cast<std::int64_t>(n);
-    stats.prompt_seconds = watch.seconds();
-    progress.update(stats.prompt_tokens);
-  }
+  const auto logits = run(engine, session, prompt.subspan(last), Feed::Span::generated);
+  ++stats.prompt_tokens;
+  stats.prompt_seconds += watch.seconds();
   return logits;
 }
 
@@ -94,16 +95,6 @@ class TextStream {
   std::string& text_;
 };
 
-/// Runs one token through the model. @return the logits after it
-std::span<const float> decode(Engine& engine, Session& session, TokenId id, RunStats& stats) {
-  stats.decode_bytes += engine.decode_bytes(session.n_past());
-  const Stopwatch watch;
-  const auto logits = run(engine, session, std::span(&id, 1), Feed::Span::generated);
-  stats.decode_seconds += watch.seconds();
-  ++stats.decode_steps;
-  return logits;
-}
-
 }  // namespace
 
 void add_generation_options(CLI::App& command, GenerationOptions& options) {
@@ -119,6 +110,33 @@ void add_generation_options(CLI::App& command, GenerationOptions& options) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll)
       ->group("Generation");
+  command
+      .add_flag("--stats", options.stats,
+                "Tell at the end what was chosen from the archive and what was decoded")
+      ->group("Generation");
+}
+
+void read_text(Engine& engine, Session& session, std::span<const TokenId> tokens,
+               const GenerationOptions& options, const Context& context, RunStats& stats) {
+  const Stopwatch watch;
+  Progress progress("reading the prompt", static_cast<std::int64_t>(tokens.size()));
+  // Under cga, text reads itself exactly if it is handed over whole.
+  const bool is_whole = engine.options().kv == KvType::cga;
+  const std::size_t piece = is_whole ? tokens.size() : static_cast<std::size_t>(options.n_batch);
+  const std::int32_t before = session.n_past();
+  while (!tokens.empty() && context.interrupts.pending() == 0) {
+    const std::size_t n = std::min(tokens.size(), piece);
+    const std::int64_t done_before = session.n_past() - before;
+    const std::array<Feed, 1> feeds = {Feed{&session, tokens.first(n), Feed::Want::none, Feed::Span::prompt}};
+    engine.run(feeds, [&](std::int64_t done) {
+      progress.update(done_before + done);
+      return context.interrupts.pending() == 0;
+    });
+    tokens = tokens.subspan(n);
+    progress.update(session.n_past() - before);
+  }
+  stats.prompt_tokens += std::max(0, session.n_past() - before);
+  stats.prompt_seconds += watch.seconds();
 }
 
 std::string_view name_of(FinishReason reason) {

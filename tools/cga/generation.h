@@ -19,9 +19,11 @@ struct GenerationOptions {
   std::int32_t n_predict = -1;     // tokens at most; -1: until the model ends or the context is full
   std::vector<std::string> stops;  // the text ends before any of these
   std::int32_t n_batch = 256;      // prompt tokens between two looks at Ctrl-C
+  bool marks = true;               // going back to the end of the prompt shall be cheap
+  bool stats = false;              // tell what choosing from the archive did
 };
 
-/// -n and --stop
+/// -n, --stop and --stats
 void add_generation_options(CLI::App& command, GenerationOptions& options);
 
 enum class FinishReason { end, stop, length, context_full, interrupted };
@@ -35,6 +37,10 @@ struct Generated {
 };
 
 using TextSink = std::function<void(std::string_view)>;
+
+/// Appends text to a session as far as there is time for before a signal, with progress.
+void read_text(Engine& engine, Session& session, std::span<const TokenId> tokens,
+               const GenerationOptions& options, const Context& context, RunStats& stats);
 
 /// Makes `session` hold `prompt`, reusing the tokens it begins with already, and continues it.
 /// Must run inside an Interrupts::Polling; a pending signal ends the run (interrupted) and stays pending.

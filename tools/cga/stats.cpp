@@ -49,14 +49,34 @@ std::string kv_text(const Engine& engine, std::int32_t n_tokens) {
     return fmt::format("KV {} (bf16: {})", format_bytes(kv.total()), format_bytes(kv.bf16));
   }
   const std::int64_t codec = engine.plan().transform;
+  const auto part = [](std::string_view name, std::int64_t bytes) {
+    return bytes > 0 ? fmt::format(", {} {}", name, format_bytes(bytes)) : std::string();
+  };
   const auto ratio = [&](std::int64_t bytes) {
     return static_cast<double>(kv.bf16) / static_cast<double>(std::max<std::int64_t>(bytes, 1));
   };
   return fmt::format(
-      "KV {}: archive {}, exact {}, residents {}; bf16 {} ({:.2f}x, with the codec's {} {:.2f}x); scratch {}",
+      "KV {}: archive {}, exact {}, residents {}{}{}; bf16 {} ({:.2f}x, with the codec's {} {:.2f}x); "
+      "scratch {}",
       format_bytes(kv.total()), format_bytes(kv.archive), format_bytes(kv.exact), format_bytes(kv.residents),
-      format_bytes(kv.bf16), ratio(kv.total()), format_bytes(codec), ratio(kv.total() + codec),
-      format_bytes(engine.plan().scratch));
+      part("index", kv.index), part("kept for going back", kv.kept), format_bytes(kv.bf16), ratio(kv.total()),
+      format_bytes(codec), ratio(kv.total() + codec), format_bytes(engine.plan().scratch));
+}
+
+std::string reuse_text(const Engine& engine) {
+  const KvReuse reuse = engine.kv_reuse();
+  if (reuse.choices == 0) return "";
+  const auto each = [&](std::int64_t n) {
+    return static_cast<double>(n) / static_cast<double>(reuse.choices);
+  };
+  const double hits =
+      1 - static_cast<double>(reuse.decoded) / static_cast<double>(std::max<std::int64_t>(reuse.needed, 1));
+  return fmt::format(
+      "of the archive a query read {:.1f} of {:.1f} units of 16 tokens in each selection group; {:.2f} were "
+      "decoded for it, "
+      "{:.1f} % were resident; {} of codes and {} of index keys were read in all",
+      each(reuse.chosen), each(reuse.eligible), each(reuse.decoded), 100 * hits,
+      format_bytes(reuse.decoded_bytes), format_bytes(reuse.index_bytes));
 }
 
 std::string stats_line(const Engine& engine, const RunStats& stats) {

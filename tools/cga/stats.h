@@ -33,6 +33,9 @@ struct RunStats {
   double decode_bandwidth() const;  ///< bytes per second; 0 if there were none
 };
 
+/// What choosing from the archive did so far: "a query read 64 of 486 units …". Empty if nothing was chosen.
+std::string reuse_text(const Engine& engine);
+
 /// "prompt 31 tokens, 412.3 tokens/s; generated 64, 98.1 tokens/s, 9.6 GB/s (71 % of 13.5 GB/s); KV …".
 /// Measures the memory bandwidth if there is something to compare with it.
 std::string stats_line(const Engine& engine, const RunStats& stats);

@@ -115,7 +115,9 @@ int run_chat(const ChatOptions& options, Context& context) {
   ChatSettings settings{options.sampling.resolved(), options.generation, options.drop_oldest};
   settings.generation.n_batch = options.model.n_batch;
   Sampler{settings.sampling};  // a wrong option is refused before the model is loaded
-  Engine engine = open_engine(options.model, context);
+  ModelOptions model = options.model;
+  model.engine.keeps_marked = true;  // /regen
+  Engine engine = open_engine(model, context);
   std::optional<ChatTemplate> chat_template = load_chat_template(engine, options.template_file);
   if (!chat_template) {
     throw Error(ErrorKind::usage, "chat", "the model has no chat template",
@@ -130,6 +132,9 @@ int run_chat(const ChatOptions& options, Context& context) {
   if (reader->is_interactive()) context.log.info("{}; /help lists the commands", engine.info().name);
   converse(chat, *reader, options.first_prompt, context);
   chat.log_totals();
+  if (const std::string reuse = reuse_text(engine); options.generation.stats && !reuse.empty()) {
+    context.log.info("{}", reuse);
+  }
   if (const int signal = context.interrupts.pending(); signal != 0) return Interrupts::exit_code(signal);
   // Whoever reads the answers of a script cannot see the warnings: the exit code tells that some are missing.
   return chat.refused() && !reader->is_interactive() ? static_cast<int>(ErrorKind::partial) : 0;
