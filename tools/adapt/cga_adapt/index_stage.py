@@ -9,9 +9,10 @@ import time
 
 import torch
 
-from . import checkpoint, index_quality, index_training, picture, sidecar, tokens
+from . import checkpoint, index_quality, index_training, index_tuning, picture, sidecar, tokens
 from .codec import Codec
 from .index_training import Design, Training
+from .index_tuning import Tuning
 from .model import Model
 from .progress import progress, say
 from .sidecar import Sidecar
@@ -37,6 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--window", type=int, help=f"tokens read exactly, in training and evaluation (default {Design.window})")
     group.add_argument("--budgets", type=int, nargs="+", help="tokens, for training's second half and for evaluation "
                        f"(default {' '.join(map(str, Design.budgets))})")
+    group.add_argument("--end-to-end", type=int, default=0, metavar="STEPS", help="a last stage on the model's own divergence "
+                       "with the choice in the loop (default: none; a quarter of --steps is a good number)")
     group.add_argument("--state", type=pathlib.Path, help="file where training is kept, and picked up again if it exists "
                        "(default: the sidecar's name with .training)")
 
@@ -108,6 +111,21 @@ def train(model: Model, d: Design, stream: Stream, state: pathlib.Path, identity
     return training
 
 
+def tune(training: Training, steps: int, stream: Stream, state: pathlib.Path, identity: str) -> Tuning:
+    tuning = Tuning(training, index_tuning.Settings(steps))
+    if state.exists():
+        tuning.resume(state, identity)
+        say(f"picked up {state} at step {tuning.step}")
+    saved, first, seed = time.monotonic(), tuning.step, tuning.settings.seed
+    for step in progress(range(first, steps), "end to end", steps, first,
+                         lambda: f"KL {float(torch.stack(tuning.history[-50:]).mean()):.4f}" if tuning.history else ""):
+        index_tuning.run(tuning, lambda s: stream.sequence(training.design.seed + seed, s), step + 1)
+        if time.monotonic() - saved > SAVE_EVERY or step + 1 == steps:
+            tuning.save(state, identity)
+            saved = time.monotonic()
+    return tuning
+
+
 def record(d: Design, training: Training, stream: Stream) -> dict:
     losses = training.losses()
     last = losses[-max(1, len(losses) // 20):].mean(0).tolist()
@@ -131,7 +149,14 @@ def index(options: argparse.Namespace, files) -> None:
     identity = hashlib.sha256(text.encode()).hexdigest()
     training = train(model, d, stream, options.state or options.output.with_suffix(".training"), identity)
     say(f"trained, {since()}")
-    write(card, training, d, record(d, training, stream), [], options.output)  # before the long part
+    about = record(d, training, stream)
+    if options.end_to_end:
+        state = (options.state or options.output.with_suffix(".training")).with_suffix(".tuning")
+        tuning = tune(training, options.end_to_end, stream, state, identity)
+        last = tuning.losses()[-max(1, tuning.step // 20):]
+        about |= {"end_to_end": dataclasses.asdict(tuning.settings) | {"kl": round(float(last.mean()), 5)}}
+        say(f"tuned end to end, {since()}")
+    write(card, training, d, about, [], options.output)  # before the long part
     picture.draw_losses(options.output.with_suffix(".index.png"), options.output.stem, training.losses().numpy(),
                         [a for a, _ in d.anchors()])
 
@@ -144,7 +169,7 @@ def index(options: argparse.Namespace, files) -> None:
     if texts:
         rows = measure(texts)
         print(index_quality.table(rows))
-        write(card, training, d, record(d, training, stream), rows, options.output)
+        write(card, training, d, about, rows, options.output)
     say(f"{options.output}: {options.output.stat().st_size:,} bytes, {since()}")
 
 

@@ -62,12 +62,14 @@ class Scorer(nn.Module):
         for i in range(self.reads):
             self.spread[i] = inputs[self.layer + i].float().square().mean(0).sqrt().clamp(min=1e-3)
 
-    def forward(self, inputs: list[torch.Tensor], positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        """inputs: attention inputs [n, dim] of all layers → scores [t, ⌈n / 16⌉] of the queries at `positions`."""
+    def forward(self, inputs: list[torch.Tensor], positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
+                h: torch.Tensor | None = None) -> torch.Tensor:
+        """inputs: attention inputs [n, dim] of all layers → scores [t, ⌈n / 16⌉] of the queries at `positions`. h: the queries'
+        own attention inputs [t, dim] at this layer, where they are not among `inputs`."""
         own = [inputs[self.layer + i] for i in range(self.reads)]
         dtype = own[0].dtype
         scaled = lambda w, i: (w / self.spread[i]).to(dtype)
-        h = own[0][positions]
+        h = own[0][positions] if h is None else h
         k = sum(F.linear(x, scaled(self.key[i], i)) for i, x in enumerate(own))
         q = F.linear(h, scaled(self.query, 0).flatten(0, 1)).unflatten(1, self.query.shape[:2])
         w = F.linear(h, scaled(self.weight, 0)).float() + self.bias
@@ -151,18 +153,27 @@ class Training:
         return [scorer.anchor() for scorer in self.scorers]
 
     def save(self, path: str | os.PathLike, identity: str) -> None:
-        temporary = pathlib.Path(f"{path}.tmp")
-        torch.save({"identity": identity, "step": self.step, "losses": self.losses(), "scorers": self.scorers.state_dict(),
-                    "optimiser": self.optimiser.state_dict()}, temporary)
-        os.replace(temporary, path)
+        write_state(path, {"identity": identity, "step": self.step, "losses": self.losses(),
+                           "scorers": self.scorers.state_dict(), "optimiser": self.optimiser.state_dict()})
 
     def resume(self, path: str | os.PathLike, identity: str) -> None:
-        saved = torch.load(path, map_location=self.model.device, weights_only=True)
-        if saved["identity"] != identity:
-            raise ValueError(f"{path}: saved by a run of other texts or settings; name another file or remove it")
+        saved = read_state(path, identity, self.model.device)
         self.scorers.load_state_dict(saved["scorers"])
         self.optimiser.load_state_dict(saved["optimiser"])
         self.step, self.history = saved["step"], list(saved["losses"].to(self.model.device).unbind(0))
+
+
+def write_state(path: str | os.PathLike, state: dict) -> None:
+    temporary = pathlib.Path(f"{path}.tmp")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def read_state(path: str | os.PathLike, identity: str, device: torch.device) -> dict:
+    saved = torch.load(path, map_location=device, weights_only=True)
+    if saved["identity"] != identity:
+        raise ValueError(f"{path}: saved by a run of other texts or settings; name another file or remove it")
+    return saved
 
 
 @torch.no_grad()

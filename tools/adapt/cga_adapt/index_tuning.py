@@ -1,0 +1,170 @@
+"""The index's last stage, end to end: gradient steps on what choosing costs the model.
+
+Attention mass is only a stand-in for what is wanted: a model that, reading the units it chose, says what it would have said.
+Here that is lowered itself. Some positions of a sequence go through all layers as queries; at each anchor the scorer ranks the
+archive, a gate on every unit (a sigmoid around the score at the budget's edge, ever steeper) takes part in the attention of the
+layers that the anchor serves, and the divergence of the last logits from the uncompressed model's is followed back through the
+gates. The keys and values that are read are the uncompressed model's, as after a prompt."""
+
+import dataclasses
+import math
+import pathlib
+
+import torch
+import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint as recompute
+
+from . import index, index_training, targets
+from .index_training import Scorer, Training
+from .model import Model, dense, rotate
+from .sidecar import UNIT
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    steps: int
+    queries: int = 320                  # positions of a sequence a step learns from
+    rate: float = 6e-4
+    budgets: tuple[int, ...] = (1024, 512, 1024, 2048)  # in turns
+    softness: tuple[float, float] = (1.0, 0.15)         # of the gates, in units of score: from the first step to the last
+    mass: float = 0.01                  # weight of the divergence from attention mass: it ranks what is far from the edge
+    seed: int = 1
+
+
+@dataclasses.dataclass
+class Clean:
+    """One pass of the uncompressed model."""
+    inputs: list[torch.Tensor]   # attention inputs [n, dim], a layer each
+    keys: list[torch.Tensor]     # [n, n_kv_heads, d], rotated
+    values: list[torch.Tensor]
+    hidden: torch.Tensor         # [t, dim], at the positions
+    mass: torch.Tensor           # [n_layers, 2, t, units], as targets.unit_mass gives it
+
+
+@torch.no_grad()
+def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: int) -> Clean:
+    inputs, keys, values, masses = [], [], [], []
+
+    def attend(layer, q, k, v):
+        keys.append(k)
+        values.append(v)
+        masses.append(targets.unit_mass(q[positions], k, positions, window))
+        return dense(layer, q, k, v)
+    hidden = model.hidden(ids, attend, lambda layer, h: inputs.append(h))
+    return Clean(inputs, keys, values, hidden[positions], torch.stack(masses))
+
+
+def gates(scores: torch.Tensor, allowed: torch.Tensor, budget: int, softness: float) -> torch.Tensor:
+    """Logarithms of gates in (0, 1], f32 [t, units]. Gradients leave the number of open gates as it is: what one unit gains,
+    those near the edge lose. Rows that may take all they have are wide open."""
+    count = min(budget // UNIT, scores.shape[1] - 1)
+    masked = scores.masked_fill(~allowed, -1e4)
+    threshold = masked.detach().topk(count + 1, -1).values[:, -2:].mean(-1, keepdim=True)
+    opened = torch.sigmoid((masked.detach() - threshold) / softness)
+    slope = opened * (1 - opened)
+    slope = slope / slope.sum(-1, keepdim=True).clamp(min=1e-6)
+    threshold = threshold + (slope * (masked - masked.detach())).sum(-1, keepdim=True)
+    log = F.logsigmoid((masked - threshold) / softness)
+    return torch.where((allowed.sum(-1, keepdim=True) > count) & allowed, log, torch.zeros_like(log))
+
+
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor, log_gates: torch.Tensor) -> torch.Tensor:
+    """q: [t, n_heads, d] at `positions`; k, v: [n, n_kv_heads, d]; log_gates: [t, units] → [t, n_heads, d]."""
+    t, n_heads, d = q.shape
+    n, n_kv = k.shape[:2]
+    rows = (q / math.sqrt(d)).unflatten(1, (n_kv, -1)).permute(1, 2, 0, 3).reshape(n_kv, -1, d)
+    s = torch.bmm(rows, k.permute(1, 2, 0)).unflatten(1, (-1, t)).float()
+    bias = log_gates.repeat_interleave(UNIT, 1)[:, :n]
+    future = torch.arange(n, device=q.device) > positions[:, None]
+    p = (s + bias.masked_fill(future, -torch.inf)).softmax(-1).to(q.dtype)
+    o = torch.bmm(p.flatten(1, 2), v.transpose(0, 1))
+    return o.unflatten(1, (-1, t)).permute(2, 0, 1, 3).flatten(1, 2)
+
+
+def divergence(model: Model, full: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """KL of the next token, [t]; full, other: last hidden states [t, dim]."""
+    p, q = model.logits(full).log_softmax(-1), model.logits(other).log_softmax(-1)
+    return (p.exp() * (p - q)).sum(-1)
+
+
+def choosing(model: Model, scorers: list[Scorer], clean: Clean, ids: torch.Tensor, positions: torch.Tensor, window: int,
+             budget: int, softness: float) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Last hidden states [t, dim] of the queries at `positions` behind their gates, and each scorer's scores [t, units]."""
+    cos, sin = model.angles(torch.arange(len(ids)))
+    still = tuple(a / model.config.rope_magnitude for a in (cos, sin))
+    own_cos, own_sin = cos[positions], sin[positions]
+    allowed = index.eligible(positions, -(-len(ids) // UNIT), window)
+    by_layer, scores, log_gates = {s.layer: s for s in scorers}, [], None
+    x = model.weights["token_embd.weight"][ids[positions]]
+
+    def layer(l: int, x: torch.Tensor, log_gates: torch.Tensor) -> torch.Tensor:
+        # model._layer computes keys and values of the queries, too: they are not read
+        read = lambda _, q, k, v: attend(q, clean.keys[l], clean.values[l], positions, log_gates)
+        return model._layer(l, x, own_cos, own_sin, read, None)
+    for l in range(model.config.n_layers):
+        if l in by_layer:
+            h = model.norm(x, model.weights[f"blk.{l}.attn_norm.weight"])
+            scores.append(by_layer[l](clean.inputs, positions, *still, h=h))
+            log_gates = gates(scores[-1], allowed, budget, softness)
+        x = recompute(layer, l, x, log_gates, use_reentrant=False)
+    return model.norm(x, model.weights["output_norm.weight"]), scores
+
+
+class Tuning:
+    """Where an end-to-end run is: it goes on with a training's scorers."""
+
+    def __init__(self, training: Training, settings: Settings):
+        self.training, self.settings, self.step, self.history = training, settings, 0, []
+        self.optimiser = torch.optim.AdamW(training.scorers.parameters(), lr=settings.rate, weight_decay=0, betas=(0.9, 0.98))
+
+    def learn(self, ids: torch.Tensor, positions: torch.Tensor) -> None:
+        """One step."""
+        t, s, model = self.training, self.settings, self.training.model
+        done = self.step / s.steps
+        for group in self.optimiser.param_groups:
+            group["lr"] = s.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
+        first, last = s.softness
+        clean = observe(model, ids, positions, t.design.window)
+        with torch.enable_grad():
+            hidden, scores = choosing(model, list(t.scorers), clean, ids, positions, t.design.window,
+                                      s.budgets[self.step % len(s.budgets)], first * (last / first) ** done)
+            kl = recompute(divergence, model, clean.hidden, hidden, use_reentrant=False).mean()
+            loss = kl + s.mass * sum(self.ranking(scorer, score, clean.mass, positions)
+                                     for scorer, score in zip(t.scorers, scores))
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(t.scorers.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.history.append(kl.detach())
+        self.step += 1
+
+    def ranking(self, scorer: Scorer, scores: torch.Tensor, mass: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        d = self.training.design
+        allowed = index.eligible(positions, scores.shape[1], d.window)
+        plain, squared = mass[scorer.layer:scorer.layer + scorer.n_layers].sum(0)
+        share = torch.lerp(targets.shares(plain), targets.shares(squared.sqrt()), d.peaked)
+        logs = scores.masked_fill(~allowed, -torch.inf).log_softmax(-1).masked_fill(~allowed, 0)
+        return (torch.xlogy(share, share) - share * logs).sum(-1).mean()
+
+    def save(self, path: pathlib.Path, identity: str) -> None:
+        index_training.write_state(path, {"identity": identity, "step": self.step, "losses": self.losses(),
+                                          "scorers": self.training.scorers.state_dict(), "optimiser": self.optimiser.state_dict()})
+
+    def resume(self, path: pathlib.Path, identity: str) -> None:
+        saved = index_training.read_state(path, identity, self.training.model.device)
+        self.training.scorers.load_state_dict(saved["scorers"])
+        self.optimiser.load_state_dict(saved["optimiser"])
+        self.step, self.history = saved["step"], list(saved["losses"].unbind(0))
+
+    def losses(self) -> torch.Tensor:
+        """KL of every step, at its budget and softness: f32 [steps]."""
+        return torch.stack(self.history).cpu() if self.history else torch.zeros(0)
+
+
+def run(tuning: Tuning, sequence, until: int) -> None:
+    """Steps up to `until`. sequence(step) → ids, int array."""
+    design = dataclasses.replace(tuning.training.design, queries=tuning.settings.queries, seed=tuning.settings.seed)
+    device = tuning.training.model.device
+    while tuning.step < until:
+        ids = torch.as_tensor(sequence(tuning.step), dtype=torch.long).to(device)
+        tuning.learn(ids, index_training.draw_positions(len(ids), design, tuning.step).to(device))
