@@ -14,7 +14,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from . import index, targets
+from . import index, replayed, targets
 from .index import Anchor
 from .model import Model, dense
 from .sidecar import UNIT
@@ -108,19 +108,28 @@ class Training:
         self.design, self.model, self.step, self.history = design, model, 0, []
         self.scorers = nn.ModuleList(Scorer(model.config.dim, design, a, n, generator) for a, n in design.anchors())
         self.scorers.to(model.device)
-        self.optimiser = torch.optim.AdamW(self.scorers.parameters(), lr=design.rate, weight_decay=0, betas=(0.9, 0.98),
-                                           fused=model.device.type == "cuda")
+        self.optimiser = replayed.adam(self.scorers.parameters(), design.rate, model.device)
+        self._learn = replayed.Replayed(self.learn)
 
-    def learn(self, inputs: list[torch.Tensor], positions: torch.Tensor, mass: torch.Tensor, cos: torch.Tensor,
-              sin: torch.Tensor) -> None:
-        """One step. mass: [n_layers, 2, t, units] of every layer at `positions`, as targets.unit_mass gives it."""
+    def run(self, ids: torch.Tensor, positions: torch.Tensor) -> None:
+        """One step on a sequence."""
         d = self.design
         if self.step == 0:
+            inputs, _ = observe(self.model, ids, positions, d.window)
             for scorer in self.scorers:
                 scorer.measure(inputs)
         done = self.step / d.steps
-        for group in self.optimiser.param_groups:
-            group["lr"] = d.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
+        replayed.set_rate(self.optimiser, d.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done)))
+        self.history.append(self._learn(d.boundary > 0 and done >= d.boundary_from, ids, positions))
+        self.step += 1
+
+    def learn(self, at_boundary: bool, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """A gradient step. @return KL of each anchor. mass: [n_layers, 2, t, units] of every layer at `positions`, as
+        targets.unit_mass gives it."""
+        d = self.design
+        inputs, mass = observe(self.model, ids, positions, d.window)
+        cos, sin = (a / self.model.config.rope_magnitude
+                    for a in self.model.angles(torch.arange(len(ids), device=ids.device)))
         allowed = index.eligible(positions, mass.shape[-1], d.window)
         losses = []
         for scorer in self.scorers:
@@ -135,15 +144,14 @@ class Training:
                 logs = scores.masked_fill(~allowed, -torch.inf).log_softmax(-1).masked_fill(~allowed, 0)
                 kl = (torch.xlogy(share, share) - share * logs).sum(-1)
                 loss = (weight * kl).mean()
-                if d.boundary and done >= d.boundary_from:
+                if at_boundary:
                     loss = loss + d.boundary * sum(missed(scores, squared, allowed, b).mean() for b in d.budgets) / len(d.budgets)
                 loss.backward()
             losses.append(kl.detach().mean())
         torch.nn.utils.clip_grad_norm_(self.scorers.parameters(), 10.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self.history.append(torch.stack(losses))
-        self.step += 1
+        return torch.stack(losses)
 
     def losses(self) -> torch.Tensor:
         """KL of every step and anchor, f32 [steps, anchors]."""
@@ -200,6 +208,4 @@ def run(model: Model, training: Training, sequence, until: int) -> None:
     while training.step < until:
         ids = torch.as_tensor(sequence(training.step), dtype=torch.long).to(model.device)
         positions = draw_positions(len(ids), training.design, training.step).to(model.device)
-        cos, sin = (a / model.config.rope_magnitude for a in model.angles(torch.arange(len(ids))))
-        inputs, mass = observe(model, ids, positions, training.design.window)
-        training.learn(inputs, positions, mass, cos, sin)
+        training.run(ids, positions)

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
-from . import index, index_training, targets
+from . import index, index_training, replayed, targets
 from .index_training import Scorer, Training
 from .model import Model, dense, rotate
 from .sidecar import UNIT
@@ -54,7 +54,8 @@ def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: in
     return Clean(inputs, keys, values, hidden[positions], torch.stack(masses))
 
 
-def gates(scores: torch.Tensor, allowed: torch.Tensor, budget: int, softness: float) -> torch.Tensor:
+def gates(scores: torch.Tensor, allowed: torch.Tensor, budget: int,
+          softness: float | torch.Tensor) -> torch.Tensor:
     """Logarithms of gates in (0, 1], f32 [t, units]. Gradients leave the number of open gates as it is: what one unit gains,
     those near the edge lose. Rows that may take all they have are wide open."""
     count = min(budget // UNIT, scores.shape[1] - 1)
@@ -88,9 +89,9 @@ def divergence(model: Model, full: torch.Tensor, other: torch.Tensor) -> torch.T
 
 
 def choosing(model: Model, scorers: list[Scorer], clean: Clean, ids: torch.Tensor, positions: torch.Tensor, window: int,
-             budget: int, softness: float) -> tuple[torch.Tensor, list[torch.Tensor]]:
+             budget: int, softness: float | torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Last hidden states [t, dim] of the queries at `positions` behind their gates, and each scorer's scores [t, units]."""
-    cos, sin = model.angles(torch.arange(len(ids)))
+    cos, sin = model.angles(torch.arange(len(ids), device=ids.device))
     still = tuple(a / model.config.rope_magnitude for a in (cos, sin))
     own_cos, own_sin = cos[positions], sin[positions]
     allowed = index.eligible(positions, -(-len(ids) // UNIT), window)
@@ -106,7 +107,7 @@ def choosing(model: Model, scorers: list[Scorer], clean: Clean, ids: torch.Tenso
             h = model.norm(x, model.weights[f"blk.{l}.attn_norm.weight"])
             scores.append(by_layer[l](clean.inputs, positions, *still, h=h))
             log_gates = gates(scores[-1], allowed, budget, softness)
-        x = recompute(layer, l, x, log_gates, use_reentrant=False)
+        x = recompute(layer, l, x, log_gates, use_reentrant=False, preserve_rng_state=False)
     return model.norm(x, model.weights["output_norm.weight"]), scores
 
 
@@ -115,28 +116,32 @@ class Tuning:
 
     def __init__(self, training: Training, settings: Settings):
         self.training, self.settings, self.step, self.history = training, settings, 0, []
-        self.optimiser = torch.optim.AdamW(training.scorers.parameters(), lr=settings.rate, weight_decay=0, betas=(0.9, 0.98))
+        self.optimiser = replayed.adam(training.scorers.parameters(), settings.rate, training.model.device)
+        self._learn = replayed.Replayed(self.learn)
 
-    def learn(self, ids: torch.Tensor, positions: torch.Tensor) -> None:
-        """One step."""
-        t, s, model = self.training, self.settings, self.training.model
-        done = self.step / s.steps
-        for group in self.optimiser.param_groups:
-            group["lr"] = s.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done))
-        first, last = s.softness
+    def run(self, ids: torch.Tensor, positions: torch.Tensor) -> None:
+        """One step on a sequence."""
+        s = self.settings
+        done, (first, last) = self.step / s.steps, s.softness
+        replayed.set_rate(self.optimiser, s.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done)))
+        softness = torch.tensor(first * (last / first) ** done, device=ids.device)
+        self.history.append(self._learn(s.budgets[self.step % len(s.budgets)], ids, positions, softness))
+        self.step += 1
+
+    def learn(self, budget: int, ids: torch.Tensor, positions: torch.Tensor, softness: torch.Tensor) -> torch.Tensor:
+        """A gradient step. @return the divergence"""
+        t, model = self.training, self.training.model
         clean = observe(model, ids, positions, t.design.window)
         with torch.enable_grad():
-            hidden, scores = choosing(model, list(t.scorers), clean, ids, positions, t.design.window,
-                                      s.budgets[self.step % len(s.budgets)], first * (last / first) ** done)
-            kl = recompute(divergence, model, clean.hidden, hidden, use_reentrant=False).mean()
-            loss = kl + s.mass * sum(self.ranking(scorer, score, clean.mass, positions)
-                                     for scorer, score in zip(t.scorers, scores))
+            hidden, scores = choosing(model, list(t.scorers), clean, ids, positions, t.design.window, budget, softness)
+            kl = recompute(divergence, model, clean.hidden, hidden, use_reentrant=False, preserve_rng_state=False).mean()
+            loss = kl + self.settings.mass * sum(self.ranking(scorer, score, clean.mass, positions)
+                                                 for scorer, score in zip(t.scorers, scores))
             loss.backward()
         torch.nn.utils.clip_grad_norm_(t.scorers.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self.history.append(kl.detach())
-        self.step += 1
+        return kl.detach()
 
     def ranking(self, scorer: Scorer, scores: torch.Tensor, mass: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         d = self.training.design
@@ -167,4 +172,4 @@ def run(tuning: Tuning, sequence, until: int) -> None:
     device = tuning.training.model.device
     while tuning.step < until:
         ids = torch.as_tensor(sequence(tuning.step), dtype=torch.long).to(device)
-        tuning.learn(ids, index_training.draw_positions(len(ids), design, tuning.step).to(device))
+        tuning.run(ids, index_training.draw_positions(len(ids), design, tuning.step).to(device))

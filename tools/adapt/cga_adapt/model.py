@@ -65,7 +65,7 @@ class Model:
     def hidden(self, ids: torch.Tensor, attend: Attention = dense, watch: Watch | None = None) -> torch.Tensor:
         """ids: [t] → normed last hidden states [t, dim]. Where gradients are wanted, each layer is computed again on the
         way back, so that a pass keeps one layer's activations."""
-        cos, sin = self.angles(torch.arange(len(ids)))
+        cos, sin = self.angles(torch.arange(len(ids), device=self.device))
         x = self.weights["token_embd.weight"][ids]
         for l in range(self.config.n_layers):
             if torch.is_grad_enabled():
