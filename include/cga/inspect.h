@@ -44,10 +44,27 @@ struct SidecarDescription {
     std::int64_t tokens = 0;
     double bits = 0, kl = 0, ppl_change = 0, top1 = 0;
   };
+  /// What chooses from the archive; no anchors: the sidecar has no index.
+  struct Index {
+    struct Anchor {
+      std::int32_t first_layer = 0, n_layers = 0, n_key_layers = 0;
+    };
+    struct Quality {
+      std::string text, select;
+      std::int64_t tokens = 0, budget = 0;
+      double bits = 0, recall = 0, kl = 0, ppl_change = 0, top1 = 0;
+    };
+    std::int32_t heads = 0, width = 0;
+    std::int64_t bytes = 0, token_bytes = 0;  // of all matrices; of a token's keys, all anchors
+    std::vector<Anchor> anchors;
+    std::vector<Quality> quality;
+  };
   std::string tool, fingerprint;
   std::int64_t file_bytes = 0, transform_bytes = 0;
   double kv_bits = 0;  // defaults
   std::int64_t kv_window = 0, kv_sparse_from = 0;
+  std::int64_t kv_budget = 0;  // 0: not named
+  Index index;
   std::vector<Group> groups;
   std::vector<Rate> rates;
   std::vector<std::pair<std::string, std::int64_t>> calibration;  // text, tokens

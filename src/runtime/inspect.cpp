@@ -7,6 +7,7 @@
 #include "cga/sidecar.h"
 #include "format/model_file.h"
 #include "format/refusal.h"
+#include "tensor/index_layout.h"
 
 namespace cga {
 namespace {
@@ -32,6 +33,23 @@ SidecarDescription::Rate describe_rate(const Sidecar& sidecar, double bits) {
     rate.token_bf16_bytes += 2 * group.transform.n;
   }
   return rate;
+}
+
+SidecarDescription::Index describe_index(const Sidecar& sidecar) {
+  const SidecarMetadata::Index& index = sidecar.metadata().index;
+  SidecarDescription::Index result;
+  result.heads = index.heads;
+  result.width = index.width;
+  result.bytes = sidecar.index_bytes();
+  for (const SelectGroup& group : sidecar.select_groups()) {
+    result.anchors.push_back({group.layers.first, group.layers.size(), group.n_key_layers});
+    result.token_bytes += IndexLayout{index.width}.unit_bytes() / unit_tokens;
+  }
+  for (const SidecarMetadata::IndexQuality& row : index.quality) {
+    result.quality.push_back({printable(row.text), printable(row.select), row.tokens, row.budget, row.kv_bits,
+                              row.recall, row.kl, row.ppl_change, row.top1});
+  }
+  return result;
 }
 
 }  // namespace
@@ -64,6 +82,8 @@ SidecarDescription describe_sidecar(const std::filesystem::path& path, const std
   result.kv_bits = metadata.defaults.kv_bits;
   result.kv_window = metadata.defaults.kv_window;
   result.kv_sparse_from = metadata.defaults.kv_sparse_from;
+  result.kv_budget = metadata.defaults.kv_budget;
+  result.index = describe_index(sidecar);
   for (std::size_t g = 0; g < sidecar.groups().size(); ++g) {
     const LayerGroup& group = sidecar.groups()[g];
     result.groups.push_back({group.first_layer, group.n_layers, group.transform.n, group.transform.m,

@@ -101,6 +101,20 @@ std::string_view kv_name(KvType type) {
   return "";
 }
 
+std::string_view select_name(KvSelect select) {
+  switch (select) {
+    case KvSelect::automatic:
+      return "auto";
+    case KvSelect::all:
+      return "all";
+    case KvSelect::index:
+      return "index";
+    case KvSelect::oracle:
+      return "oracle";
+  }
+  return "";
+}
+
 void add_kv_options(CLI::App& command, EngineOptions& engine) {
   add_choice<KvType>(
       command, "--kv", engine.kv,

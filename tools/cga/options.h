@@ -32,6 +32,9 @@ void add_kv_options(CLI::App& command, EngineOptions& engine);
 /// "bf16", "cga", "q8_0": the names of benchmarks
 std::string_view kv_name(KvType type);
 
+/// "index", "oracle", "all"
+std::string_view select_name(KvSelect select);
+
 /// --device, and those of add_kv_options
 void add_device_options(CLI::App& command, EngineOptions& engine);
 

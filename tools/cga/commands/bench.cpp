@@ -67,6 +67,13 @@ Bench load(const BenchOptions& options, const std::vector<BenchTest>& tests, con
   subject.model_size = info.weight_bytes;
   subject.model_n_params = info.n_params;
   subject.kv_type = kv_name(engine.options().kv);
+  if (engine.options().kv == KvType::cga) {
+    subject.kv_select = select_name(engine.options().kv_select);
+    if (engine.options().kv_select != KvSelect::all) {
+      subject.kv_budget = engine.options().kv_budget;
+      subject.kv_refresh = engine.options().kv_refresh;
+    }
+  }
   subject.plan = engine.plan();
   subject.n_threads = engine.options().n_threads;
   subject.bandwidth_gb_per_s = engine.measure_bandwidth() / 1e9;
@@ -118,6 +125,11 @@ void add_bench(CLI::App& app, Context& context) {
       ->type_name("NAME")
       ->excludes(model);
   add_device_options(*command, engine);
+  command
+      ->add_option(
+          "-f,--file", options->measure.text,
+          "Take the tokens from this text, so that what is read again is as in real use; default: random")
+      ->type_name("FILE");
 
   const auto add_list = [command](const char* names, std::vector<std::int32_t>& list, const char* about,
                                   int low, int high = std::numeric_limits<int>::max()) {

@@ -77,9 +77,9 @@ std::string compact_lines(const MemoryPlan& plan, const Line& line) {
                        static_cast<double>(plan.kv_bf16) / static_cast<double>(bytes));
   };
   return line("  exact", plan.kv_exact) + line("  archive", plan.kv_archive) +
-         line("  residents", plan.kv_residents) + ratio("  together", plan.kv) +
-         ratio("  with the codec", plan.kv + plan.transform) + line("codec", plan.transform) +
-         line("reading a prompt", plan.prefill);
+         line("  residents", plan.kv_residents) + (plan.kv_index > 0 ? line("  index", plan.kv_index) : "") +
+         ratio("  together", plan.kv) + ratio("  with the codec", plan.kv + plan.transform) +
+         line("codec", plan.transform) + line("reading a prompt", plan.prefill);
 }
 
 std::string plan_text(const MemoryPlan& plan) {
@@ -125,6 +125,7 @@ nlohmann::ordered_json plan_json(const MemoryPlan& plan) {
           {"kv_exact_bytes", plan.kv_exact},
           {"kv_archive_bytes", plan.kv_archive},
           {"kv_resident_bytes", plan.kv_residents},
+          {"kv_index_bytes", plan.kv_index},
           {"kv_bf16_bytes", plan.kv_bf16},
           {"transform_bytes", plan.transform},
           {"prefill_bytes", plan.prefill}};

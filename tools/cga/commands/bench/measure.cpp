@@ -10,6 +10,7 @@
 #include <random>
 #include <string_view>
 
+#include "tools/cga/options.h"
 #include "tools/cga/stats.h"
 
 namespace cga::cli {
@@ -17,18 +18,23 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-/// Feeds one session with random tokens, a batch at a time.
+/// Feeds one session, a batch at a time, with random tokens or those of a text, over and over.
 class Driver {
  public:
-  Driver(Engine& engine, std::int32_t n_batch, const std::function<bool()>& go_on)
-      : engine_(engine), session_(engine), n_batch_(n_batch), go_on_(go_on) {}
+  Driver(Engine& engine, std::int32_t n_batch, const MeasureOptions& options)
+      : engine_(engine), session_(engine), n_batch_(n_batch), go_on_(options.go_on) {
+    if (options.text.empty()) return;
+    text_ = engine.tokenizer().encode(read_text_file(options.text), false);
+    if (text_.empty()) throw Error(ErrorKind::usage, options.text, "it is empty", "give a text with -f");
+  }
 
   Session& session() { return session_; }
 
   /// @return false if it was given up
   bool prompt(std::int32_t n) {
-    // A prompt that begins a session is read whole: under cga, what follows it would read codes.
-    const std::int32_t piece = session_.n_past() == 0 ? n : n_batch_;
+    // Text is read whole: under cga, each piece would read what came before from codes.
+    const bool is_whole = session_.n_past() == 0 || engine_.options().kv == KvType::cga;
+    const std::int32_t piece = is_whole ? n : n_batch_;
     for (std::int32_t left = n; left > 0;) {
       const std::int32_t now = std::min(left, piece);
       left -= now;
@@ -48,7 +54,10 @@ class Driver {
   bool feed(std::int32_t n, Feed::Want want) {
     std::uniform_int_distribution<TokenId> any(0, engine_.info().n_vocab - 1);
     tokens_.resize(static_cast<std::size_t>(n));
-    for (TokenId& id : tokens_) id = any(random_);
+    const auto at = static_cast<std::size_t>(session_.n_past());
+    for (std::size_t i = 0; i < tokens_.size(); ++i) {
+      tokens_[i] = text_.empty() ? any(random_) : text_[(at + i) % text_.size()];
+    }
     const Feed feed{&session_, tokens_, want};
     engine_.run({&feed, 1}, [&](std::int64_t) { return go_on_(); });
     return go_on_();
@@ -58,6 +67,7 @@ class Driver {
   Session session_;
   std::int32_t n_batch_;
   const std::function<bool()>& go_on_;
+  std::vector<TokenId> text_;
   std::mt19937 random_{42};
   std::vector<TokenId> tokens_;
 };
@@ -117,7 +127,7 @@ std::optional<BenchResult> measure(Engine& engine, const BenchSubject& subject, 
   result.test = test;
   result.test_time = utc_now();
   result.bytes_per_token = bytes_per_token(engine, test);
-  Driver driver(engine, test.n_batch, options.go_on);
+  Driver driver(engine, test.n_batch, options);
   if (options.warm_up) {
     options.say("warm-up");
     if (test.n_prompt > 0 && !driver.prompt(test.n_prompt)) return std::nullopt;
@@ -126,6 +136,7 @@ std::optional<BenchResult> measure(Engine& engine, const BenchSubject& subject, 
   }
   if (test.n_depth > 0) options.say("filling the cache");
   if (!driver.prompt(test.n_depth)) return std::nullopt;
+  engine.reset_kv_reuse();
   for (std::int32_t i = 0; i < options.repetitions; ++i) {
     options.say(fmt::format("run {} of {}", i + 1, options.repetitions));
     driver.session().truncate(test.n_depth);
@@ -133,6 +144,13 @@ std::optional<BenchResult> measure(Engine& engine, const BenchSubject& subject, 
     if (!driver.prompt(test.n_prompt) || !driver.generate(test.n_gen)) return std::nullopt;
     result.samples_ns.push_back(
         std::max<std::int64_t>(std::chrono::nanoseconds(Clock::now() - start).count(), 1));
+  }
+  const KvReuse reuse = engine.kv_reuse();
+  if (reuse.choices > 0) {
+    const auto choices = static_cast<double>(reuse.choices);
+    result.units_read = static_cast<double>(reuse.chosen) / choices;
+    result.units_decoded = static_cast<double>(reuse.decoded) / choices;
+    result.resident_share = 1 - static_cast<double>(reuse.decoded) / static_cast<double>(reuse.needed);
   }
   result.kv = engine.kv_usage(driver.session().n_past());
   return result;

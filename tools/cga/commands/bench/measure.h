@@ -15,6 +15,7 @@ namespace cga::cli {
 struct MeasureOptions {
   std::int32_t repetitions = 5;
   bool warm_up = true;
+  std::string text;                             // file that tokens are taken from; empty: random ones
   std::function<bool()> go_on;                  // asked between steps; false: give up
   std::function<void(const std::string&)> say;  // what is being done
 };

@@ -16,8 +16,9 @@ struct BenchSubject {
   std::string build, cpu_info, backend, device;
   std::string model_filename, model_type;
   std::int64_t model_size = 0, model_n_params = 0;
-  std::string kv_type;
-  std::int32_t n_threads = 0;  // in use
+  std::string kv_type, kv_select;
+  std::int32_t kv_budget = 0, kv_refresh = 0;  // tokens; 0: everything is read
+  std::int32_t n_threads = 0;                  // in use
   MemoryPlan plan;
   double load_ms = 0;
   double bandwidth_gb_per_s = 0;  // reading memory with these threads
@@ -30,7 +31,10 @@ struct BenchResult {
   std::vector<std::int64_t> samples_ns;  // [repetitions]
   double bytes_per_token = 0;            // least that must be read from memory: weights and cache
   KvUsage kv;                            // keys and values at the end
-  std::int64_t peak_rss_bytes = 0;       // of loading and this test
+  // Under cga, of a query in a selection group: units it read of the archive, units that were decoded for it,
+  // and the share of those needed that were resident.
+  double units_read = 0, units_decoded = 0, resident_share = 0;
+  std::int64_t peak_rss_bytes = 0;  // of loading and this test
 
   std::vector<double> samples_ts() const;  ///< tokens per second
   double gb_per_s() const;

@@ -57,6 +57,52 @@ std::string quality_text(const SidecarDescription& sidecar) {
   return text + "(measured when it was made; 16 bits: exact keys and values, the floor of arithmetic)\n";
 }
 
+std::string index_text(const SidecarDescription& sidecar) {
+  const SidecarDescription::Index& index = sidecar.index;
+  if (index.anchors.empty()) return "\nno index: everything archived is read\n";
+  std::string text =
+      fmt::format("\nindex: {} heads of {} channels at {} anchors, {}, {} bytes a token; layers", index.heads,
+                  index.width, index.anchors.size(), format_bytes(index.bytes), index.token_bytes);
+  for (const auto& anchor : index.anchors) {
+    text += fmt::format(" {}-{}", anchor.first_layer, anchor.first_layer + anchor.n_layers - 1);
+  }
+  text += "\n";
+  if (index.quality.empty()) return text;
+  text += fmt::format("\n{:24} {:>8} {:>6} {:>8} {:>7} {:>8} {:>9} {:>11} {:>8}\n", "text", "tokens", "bits",
+                      "choice", "budget", "recall", "KL", "perplexity", "top-1");
+  for (const auto& row : index.quality) {
+    text += fmt::format("{:24.24} {:>8} {:>6} {:>8} {:>7} {:>6.1f} % {:>9.5f} {:>+9.2f} % {:>6.2f} %\n",
+                        row.text, format_count(row.tokens), row.bits, row.select, format_count(row.budget),
+                        100 * row.recall, row.kl, 100 * row.ppl_change, 100 * row.top1);
+  }
+  return text;
+}
+
+nlohmann::ordered_json index_json(const SidecarDescription::Index& index) {
+  using Json = nlohmann::ordered_json;
+  if (index.anchors.empty()) return nullptr;
+  Json anchors = Json::array(), quality = anchors;
+  for (const auto& anchor : index.anchors) {
+    anchors.push_back({{"first_layer", anchor.first_layer},
+                       {"n_layers", anchor.n_layers},
+                       {"key_layers", anchor.n_key_layers}});
+  }
+  for (const auto& row : index.quality) {
+    quality.push_back({{"text", row.text},
+                       {"tokens", row.tokens},
+                       {"select", row.select},
+                       {"budget", row.budget},
+                       {"kv_bits", row.bits},
+                       {"recall", row.recall},
+                       {"kl", row.kl},
+                       {"ppl_change", row.ppl_change},
+                       {"top1", row.top1}});
+  }
+  return {{"heads", index.heads}, {"width", index.width},
+          {"bytes", index.bytes}, {"token_bytes", index.token_bytes},
+          {"anchors", anchors},   {"quality", quality}};
+}
+
 }  // namespace
 
 std::string sidecar_text(const SidecarDescription& sidecar, const std::string& path) {
@@ -67,7 +113,7 @@ std::string sidecar_text(const SidecarDescription& sidecar, const std::string& p
                      sidecar.calibration.size()) +
          fmt::format("defaults: {} bits a value, window {}, exact up to {} tokens\n\n", sidecar.kv_bits,
                      format_count(sidecar.kv_window), format_count(sidecar.kv_sparse_from)) +
-         groups_text(sidecar) + "\n" + rates_text(sidecar) + quality_text(sidecar);
+         groups_text(sidecar) + "\n" + rates_text(sidecar) + quality_text(sidecar) + index_text(sidecar);
 }
 
 nlohmann::ordered_json sidecar_json(const SidecarDescription& sidecar, const std::string& path) {
@@ -112,7 +158,8 @@ nlohmann::ordered_json sidecar_json(const SidecarDescription& sidecar, const std
           {"groups", groups},
           {"rates", rates},
           {"calibration", calibration},
-          {"quality", quality}};
+          {"quality", quality},
+          {"index", index_json(sidecar.index)}};
 }
 
 }  // namespace cga::cli
