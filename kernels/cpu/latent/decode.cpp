@@ -68,8 +68,8 @@ class UnitSlab {
         others_(params.layout->blocks().subspan(wide_.size())),
         n_units_(static_cast<std::int64_t>(units.size())),
         y_(reinterpret_cast<float*>(scratch.components.data())),
-        levels_(reinterpret_cast<std::int16_t*>(
-            y_ + n_units_ * static_cast<std::int64_t>(wide_.size()) * block_values)),
+        levels_(reinterpret_cast<std::int16_t*>(y_ + n_units_ * static_cast<std::int64_t>(wide_.size()) *
+                                                         block_values)),
         threads_(reinterpret_cast<ReconstructionScratch*>(scratch.threads.data())) {
     for (const std::int32_t width : {1, 2, 4, 8}) {
       largest_levels_[width] = latent_.integer_levels_of(width).largest;
@@ -79,7 +79,7 @@ class UnitSlab {
   /// Codes become components: ŷ of wide ones, levels of the others.
   void read() {
     constexpr std::int64_t some = 8;  // blocks a task, so that one unit is work for all threads
-    const std::int64_t n_wide = size(wide_), n_others = size(others_), n_blocks = n_wide + n_others;
+    const std::int64_t n_wide = size(wide_), n_blocks = n_wide + size(others_);
     const std::int64_t n_parts = div_up(n_blocks, some);
     pool_.parallel_for(n_units_ * n_parts, [&](std::int64_t task, int) {
       const std::int64_t u = task / n_parts, first = task % n_parts * some;
@@ -92,7 +92,7 @@ class UnitSlab {
           latent_.read_block(block, packed, 1.0f, y_ + (u * n_wide + i) * block_values);
         } else {
           read_levels(packed, block.bits, latent_.integer_levels_of(block.bits),
-                      levels_ + (u * n_others + i - n_wide) * block_values);
+                      levels_ + ((i - n_wide) * n_units_ + u) * block_values);
         }
       }
     });
@@ -137,7 +137,7 @@ class UnitSlab {
   Blocks wide_, others_;
   std::int64_t n_units_;
   float* y_;              // [n_units, wide blocks, 64, 16]
-  std::int16_t* levels_;  // [n_units, other blocks, 32, 16, 2]
+  std::int16_t* levels_;  // [other blocks, n_units, 32, 16, 2]
   ReconstructionScratch* threads_;
   float largest_levels_[9] = {};
 };

@@ -65,8 +65,8 @@ inline constexpr std::int64_t panel_values = panel_channels * unit_tokens;
 
 /// Memory of a thread that reconstructs.
 struct ReconstructionScratch {
-  alignas(64) std::int16_t y[max_units * block_values];               // levels times factors
-  alignas(64) std::int16_t panel[block_components * panel_channels];  // [32, 16, 2]
+  alignas(64) std::int16_t y[max_units * block_values];  // levels times factors
+  alignas(64) std::int16_t panels[2 * panel_bytes];      // [2, 32, 16, 2]
   alignas(64) float wide[tiles_at_once * block_components * panel_channels];
   alignas(64) float z[tile_channels / panel_channels * max_units * panel_values];
 };
@@ -79,7 +79,7 @@ struct Reconstruction {
   std::int64_t part = 0, first_panel = 0, n_panels = 0;
   std::int64_t n_units = 0;
   const float* y = nullptr;              // [n_units, wide.size(), 64, 16]
-  const std::int16_t* levels = nullptr;  // [n_units, others.size(), 32, 16, 2]
+  const std::int16_t* levels = nullptr;  // [others.size(), n_units, 32, 16, 2]
   ReconstructionScratch* scratch = nullptr;
 
   /// scratch->z: [n_panels, n_units, 16 tokens, 16 channels]

@@ -44,7 +44,11 @@ inline void expand_panel(const std::int8_t* codes, std::int16_t* to) {
   for (std::int64_t i = 0; i < panel_bytes; ++i) to[i] = codes[i];
 }
 
-inline void multiply_pairs(const std::int16_t* a, const std::int16_t* b, float step, float* c) {
+inline constexpr int panels_at_once = 1;
+
+template <int P>
+void multiply_pairs(const std::int16_t* a, const std::int16_t* b, float step, float* c, std::int64_t) {
+  static_assert(P == 1);
   for (std::int64_t t = 0; t < unit_tokens; ++t) {
     for (std::int64_t i = 0; i < panel_channels; ++i) {
       std::int32_t sum = 0;
@@ -58,8 +62,8 @@ inline void multiply_pairs(const std::int16_t* a, const std::int16_t* b, float s
 
 #else
 
-/// Where the codes of a pair of components lie: their bytes, 4 · bits of them, hold words of 16 bits, the first
-/// half of them the first component's.
+/// Where the codes of a pair of components lie: their bytes, 4 · bits of them, hold words of 16 bits, the
+/// first half of them the first component's.
 template <int bits>
 struct CodePlaces {
   alignas(64) std::uint8_t byte[4 * unit_tokens];    // of token t and component j: both bytes of its word
@@ -146,51 +150,79 @@ inline void expand_panel(const std::int8_t* codes, std::int16_t* to) {
 using Pairs = hn::Repartition<std::int16_t, F>;
 using Words = hn::Repartition<std::int32_t, F>;
 
-/// sum[0] + the products of 16-bit numbers. Where sums of even and odd lanes lie is the target's choice until
-/// both vectors are put together (RearrangeToOddPlusEven); x86 adds neighbours and leaves the second alone.
-HWY_INLINE void add_products(hn::Vec<Pairs> a, hn::Vec<Pairs> b, hn::Vec<Words> (&sum)[2]) {
-  sum[0] = hn::ReorderWidenMulAccumulate(Words(), a, b, sum[0], sum[1]);
+/// sum + the products of 16-bit numbers. Which lanes of sum and other they go to is the target's choice,
+/// until RearrangeToOddPlusEven puts those of neighbours together; x86 adds neighbours and leaves `other`
+/// alone.
+HWY_INLINE hn::Vec<Words> add_products(hn::Vec<Words> sum, hn::Vec<Pairs> a, hn::Vec<Pairs> b,
+                                       hn::Vec<Words>& other) {
+#if HWY_TARGET == HWY_AVX3_DL
+  // Highway 1.0.3 does not use it.
+  asm("vpdpwssd %2, %1, %0" : "+v"(sum.raw) : "v"(a.raw), "v"(b.raw));
+#elif HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  // Written as instructions because GCC would rather compute many products first, and keep them in memory
+  // until they are added.
+  hn::Vec<Words> products = hn::ReorderWidenMulAccumulate(Words(), a, b, hn::Zero(Words()), other);
+  asm("vpaddd %1, %0, %0" : "+v"(sum.raw) : "v"(products.raw));
+#else
+  sum = hn::ReorderWidenMulAccumulate(Words(), a, b, sum, other);
+#endif
+  return sum;
 }
 
-/// c[r] += step · Σ_i a[i, r] · b[i] for one block of components, in integers.
-/// @param a  [32, 16, 2], i16: pairs of components for 16 rows, from the first of the R on
-/// @param b  [32, 16, 2], i16: pairs of components for 16 columns
-/// @param c  [R, 16]
-template <int R>
-HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const std::int16_t* b, float step, float* c) {
+/// Panels whose sums fit the registers for a few tokens. Where one vector holds a panel's channels, two
+/// panels make two uses of each broadcast: AVX-512 processors load no faster than they multiply.
+inline constexpr int panels_at_once = vectors == 1 ? 2 : 1;
+
+/// c[p, r] += step · Σ_i a[i, r] · b[p, i] for one block of components, in integers.
+/// @param a  [32, 16, 2], i16: pairs of components for 16 tokens, from the first of the R on
+/// @param b  [P, 32, 16, 2], i16: pairs of components for the 16 channels of a panel
+/// @param c  [P] of [R, 16], c_stride floats apart
+template <int R, int P>
+HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const std::int16_t* b, float step, float* c,
+                                   std::int64_t c_stride) {
+  constexpr int n_columns = P * vectors, depth = 4;
   const F f;
   const Pairs pairs;
   const Words words;
-  hn::Vec<Words> sum[R][vectors][2];
+  hn::Vec<Words> sum[R][n_columns], other[R][n_columns];
   for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < vectors; ++v) sum[r][v][0] = sum[r][v][1] = hn::Zero(words);
+    for (int v = 0; v < n_columns; ++v) sum[r][v] = other[r][v] = hn::Zero(words);
   }
+  static_assert(block_pairs % depth == 0);
+  for (std::int64_t k = 0; k < block_pairs; k += depth) {
 #pragma GCC unroll 4
-  for (std::int64_t k = 0; k < block_pairs; ++k, a += 2 * unit_tokens, b += 2 * panel_channels) {
-    hn::Vec<Pairs> column[vectors];
-    for (int v = 0; v < vectors; ++v) column[v] = hn::Load(pairs, b + v * 2 * lanes);
-    for (int r = 0; r < R; ++r) {
-      std::int32_t pair;
-      std::memcpy(&pair, a + 2 * r, sizeof pair);
-      const auto factor = hn::BitCast(pairs, hn::Set(words, pair));
-      for (int v = 0; v < vectors; ++v) add_products(factor, column[v], sum[r][v]);
+    for (int i = 0; i < depth; ++i, a += 2 * unit_tokens, b += 2 * panel_channels) {
+      hn::Vec<Pairs> column[n_columns];
+      for (int v = 0; v < n_columns; ++v) {
+        column[v] = hn::Load(pairs, b + v / vectors * panel_bytes + v % vectors * 2 * lanes);
+      }
+      for (int r = 0; r < R; ++r) {
+        std::int32_t pair;
+        std::memcpy(&pair, a + 2 * r, sizeof pair);
+        const auto factor = hn::BitCast(pairs, hn::Set(words, pair));
+        for (int v = 0; v < n_columns; ++v) {
+          sum[r][v] = add_products(sum[r][v], factor, column[v], other[r][v]);
+        }
+      }
     }
   }
   const auto worth = hn::Set(f, step);
   for (int r = 0; r < R; ++r) {
-    for (int v = 0; v < vectors; ++v) {
-      float* at = c + r * panel_channels + v * lanes;
-      const auto whole = hn::RearrangeToOddPlusEven(sum[r][v][0], sum[r][v][1]);
+    for (int v = 0; v < n_columns; ++v) {
+      float* at = c + v / vectors * c_stride + r * panel_channels + v % vectors * lanes;
+      const auto whole = hn::RearrangeToOddPlusEven(sum[r][v], other[r][v]);
       hn::Store(hn::MulAdd(worth, hn::ConvertTo(f, whole), hn::Load(f, at)), f, at);
     }
   }
 }
 
-/// The 16 tokens of a unit by the 16 channels of a panel.  c: [16, 16]
-HWY_NOINLINE inline void multiply_pairs(const std::int16_t* a, const std::int16_t* b, float step, float* c) {
-  constexpr int rows = max_rows >= 8 ? 8 : 4;
+/// The 16 tokens of a unit by the channels of P panels.  c: [P] of [16, 16], c_stride floats apart
+template <int P>
+HWY_NOINLINE void multiply_pairs(const std::int16_t* a, const std::int16_t* b, float step, float* c,
+                                 std::int64_t c_stride) {
+  constexpr int rows = lanes >= 16 ? 8 : lanes == 8 ? 4 : 2;
   for (int r = 0; r < unit_tokens; r += rows) {
-    multiply_pair_rows<rows>(a + 2 * r, b, step, c + r * panel_channels);
+    multiply_pair_rows<rows, P>(a + 2 * r, b, step, c + r * panel_channels, c_stride);
   }
 }
 

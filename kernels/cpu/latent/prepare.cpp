@@ -82,8 +82,8 @@ void CpuLatent::copy_wide(const LatentView& view, std::int64_t block, std::byte*
     std::byte* tile = to + basis.offset(block, part);
     for (std::int64_t i = 0; i < block_components; ++i) {
       const std::int64_t component = block * block_components + i;
-      std::memcpy(tile + i * tile_channels * 2,
-                  view.basis_wide + component * view.n + part * tile_channels, tile_channels * 2);
+      std::memcpy(tile + i * tile_channels * 2, view.basis_wide + component * view.n + part * tile_channels,
+                  tile_channels * 2);
     }
   }
 }

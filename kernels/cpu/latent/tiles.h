@@ -32,8 +32,8 @@ inline constexpr std::int64_t panel_bytes = block_components * panel_channels;
 struct BasisTiles {
   const std::byte* data = nullptr;
   const float* steps = nullptr;  // [blocks - n_wide, n_parts]: what an integer of y is worth, levels being ±1
-  std::int64_t n_wide = 0;   // blocks of components in 16 bits, the first ones
-  std::int64_t n_parts = 0;  // n / 128
+  std::int64_t n_wide = 0;       // blocks of components in 16 bits, the first ones
+  std::int64_t n_parts = 0;      // n / 128
 
   bool is_wide(std::int64_t block) const { return block < n_wide; }
   std::int64_t offset(std::int64_t block, std::int64_t part) const {
