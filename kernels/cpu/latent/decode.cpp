@@ -54,7 +54,7 @@ void write_panel(const CpuLatent& latent, std::int64_t first, std::int64_t begin
   }
 }
 
-/// One call's work on up to max_units units.
+/// One call's work on up to max_decoded_units units.
 class UnitSlab {
  public:
   UnitSlab(const DecodeParams& params, std::span<const std::int32_t> units, float* out, ThreadPool& pool,
@@ -78,7 +78,7 @@ class UnitSlab {
 
   /// Codes become components: ŷ of wide ones, levels of the others.
   void read() {
-    constexpr std::int64_t some = 8;  // blocks a task, so that one unit is work for all threads
+    constexpr std::int64_t some = 4;  // blocks a task, so that one unit is work for all threads
     const std::int64_t n_wide = size(wide_), n_blocks = n_wide + size(others_);
     const std::int64_t n_parts = div_up(n_blocks, some);
     pool_.parallel_for(n_units_ * n_parts, [&](std::int64_t task, int) {
@@ -147,12 +147,13 @@ class UnitSlab {
 void decode_units(const DecodeParams& params, ThreadPool& pool, LatentScratch& scratch) {
   const std::int64_t n_rows = total(params.channels);
   const std::vector<Piece> pieces = cut(params.channels, pool.size());
-  const std::size_t most = std::min<std::size_t>(params.units.size(), max_units);
+  const std::size_t n_units = params.units.size();
+  const std::size_t n_slabs = div_up(n_units, static_cast<std::size_t>(max_decoded_units));
+  const std::size_t most = n_slabs == 0 ? 0 : div_up(n_units, n_slabs);
   scratch.components.reserve(most * params.layout->blocks().size() * block_values * sizeof(float));
   scratch.threads.reserve(static_cast<std::size_t>(pool.size()) * sizeof(ReconstructionScratch));
-  for (std::size_t first = 0; first < params.units.size(); first += max_units) {
-    const auto units =
-        params.units.subspan(first, std::min<std::size_t>(max_units, params.units.size() - first));
+  for (std::size_t first = 0; first < n_units; first += most) {
+    const auto units = params.units.subspan(first, std::min(most, n_units - first));
     float* const out = params.out + static_cast<std::int64_t>(first) * unit_tokens * n_rows;
     UnitSlab slab(params, units, out, pool, scratch);
     slab.read();

@@ -63,12 +63,14 @@ void read_levels(const std::byte* packed, std::int32_t bits, const IntegerLevels
 inline constexpr std::int64_t block_values = block_components * unit_tokens;
 inline constexpr std::int64_t panel_values = panel_channels * unit_tokens;
 
+inline constexpr std::int64_t max_decoded_units = 8;  // of a kernel call: their y stay in a core's L1
+
 /// Memory of a thread that reconstructs.
 struct ReconstructionScratch {
-  alignas(64) std::int16_t y[max_units * block_values];  // levels times factors
-  alignas(64) std::int16_t panels[2 * panel_bytes];      // [2, 32, 16, 2]
+  alignas(64) std::int16_t y[max_decoded_units * block_values];  // levels times factors
+  alignas(64) std::int16_t panels[2 * panel_bytes];              // [2, 32, 16, 2]
   alignas(64) float wide[tiles_at_once * block_components * panel_channels];
-  alignas(64) float z[tile_channels / panel_channels * max_units * panel_values];
+  alignas(64) float z[tile_channels / panel_channels * max_decoded_units * panel_values];
 };
 
 /// z = Uᵀ y for some panels of one tile, all components.

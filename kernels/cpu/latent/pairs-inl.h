@@ -8,6 +8,7 @@
 #define CGA_LATENT_PAIRS_INL_H_
 #endif
 
+#include <hwy/cache_control.h>
 #include <hwy/highway.h>
 
 #include <cstdint>
@@ -33,7 +34,8 @@ void read_narrow(const std::byte* packed, const IntegerLevels& levels, std::int1
   }
 }
 
-inline void scale_levels(const std::int16_t* levels, const std::int16_t* factors, std::int16_t* y) {
+inline void scale_levels(const std::int16_t* levels, const std::int16_t* factors, std::int16_t* y,
+                         const std::int16_t*) {
   for (std::int64_t i = 0; i < block_values; ++i) {
     const int product = levels[i] * factors[i / (2 * unit_tokens) * 2 + i % 2];
     y[i] = static_cast<std::int16_t>((product + (1 << 14)) >> 15);
@@ -45,9 +47,10 @@ inline void expand_panel(const std::int8_t* codes, std::int16_t* to) {
 }
 
 inline constexpr int panels_at_once = 1;
+inline constexpr bool widens_as_used = true;
 
-template <int P>
-void multiply_pairs(const std::int16_t* a, const std::int16_t* b, float step, float* c, std::int64_t) {
+template <int P, class Code>
+void multiply_pairs(const std::int16_t* a, const Code* b, float step, float* c, std::int64_t) {
   static_assert(P == 1);
   for (std::int64_t t = 0; t < unit_tokens; ++t) {
     for (std::int64_t i = 0; i < panel_channels; ++i) {
@@ -123,16 +126,21 @@ void read_narrow(const std::byte* packed, const IntegerLevels& levels, std::int1
 }
 
 /// y = levels times factors, pair by pair of components.  levels, y: [32, 16, 2]; factors: [64]
-HWY_INLINE void scale_levels(const std::int16_t* levels, const std::int16_t* factors, std::int16_t* y) {
+/// @param next  levels that are read some time after these: fetched meanwhile
+HWY_INLINE void scale_levels(const std::int16_t* levels, const std::int16_t* factors, std::int16_t* y,
+                             const std::int16_t* next) {
   const hn::CappedTag<std::int16_t, 2 * unit_tokens> d;
   const hn::RepartitionToWide<decltype(d)> words;
-  const auto step = static_cast<std::int64_t>(hn::Lanes(d));
+  constexpr int step = static_cast<int>(hn::MaxLanes(d));
   for (std::int64_t pair = 0; pair < block_pairs; ++pair) {
+    const std::int64_t at = pair * 2 * unit_tokens;
+    hwy::Prefetch(next + at);
     std::int32_t both;
     std::memcpy(&both, factors + 2 * pair, sizeof both);
     const auto factor = hn::BitCast(d, hn::Set(words, both));
-    for (std::int64_t i = pair * 2 * unit_tokens; i < (pair + 1) * 2 * unit_tokens; i += step) {
-      hn::Store(hn::MulFixedPoint15(hn::Load(d, levels + i), factor), d, y + i);
+#pragma GCC unroll 4
+    for (int i = 0; i < 2 * unit_tokens; i += step) {
+      hn::Store(hn::MulFixedPoint15(hn::Load(d, levels + at + i), factor), d, y + at + i);
     }
   }
 }
@@ -142,6 +150,7 @@ inline void expand_panel(const std::int8_t* codes, std::int16_t* to) {
   const hn::CappedTag<std::int16_t, 2 * panel_channels> d;
   const hn::Rebind<std::int8_t, decltype(d)> bytes;
   const auto step = static_cast<std::int64_t>(hn::Lanes(d));
+#pragma GCC unroll 4
   for (std::int64_t i = 0; i < panel_bytes; i += step) {
     hn::Store(hn::PromoteTo(d, hn::LoadU(bytes, codes + i)), d, to + i);
   }
@@ -173,12 +182,23 @@ HWY_INLINE hn::Vec<Words> add_products(hn::Vec<Words> sum, hn::Vec<Pairs> a, hn:
 /// panels make two uses of each broadcast: AVX-512 processors load no faster than they multiply.
 inline constexpr int panels_at_once = vectors == 1 ? 2 : 1;
 
+/// Whether panels are widened each time they are used, rather than once for all units: where the multiplier
+/// is the limit, widening costs nothing beside it, and stores of 64 bytes do.
+inline constexpr bool widens_as_used = vectors == 1;
+
+HWY_INLINE hn::Vec<Pairs> load_pairs(const std::int16_t* from) {
+  return hn::Load(Pairs(), from);
+}
+HWY_INLINE hn::Vec<Pairs> load_pairs(const std::int8_t* from) {
+  return hn::PromoteTo(Pairs(), hn::LoadU(hn::Rebind<std::int8_t, Pairs>(), from));
+}
+
 /// c[p, r] += step · Σ_i a[i, r] · b[p, i] for one block of components, in integers.
 /// @param a  [32, 16, 2], i16: pairs of components for 16 tokens, from the first of the R on
-/// @param b  [P, 32, 16, 2], i16: pairs of components for the 16 channels of a panel
+/// @param b  [P, 32, 16, 2], i16 or i8: pairs of components for the 16 channels of a panel
 /// @param c  [P] of [R, 16], c_stride floats apart
-template <int R, int P>
-HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const std::int16_t* b, float step, float* c,
+template <int R, int P, class Code>
+HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const Code* b, float step, float* c,
                                    std::int64_t c_stride) {
   constexpr int n_columns = P * vectors, depth = 4;
   const F f;
@@ -194,7 +214,7 @@ HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const std::int16_t* b,
     for (int i = 0; i < depth; ++i, a += 2 * unit_tokens, b += 2 * panel_channels) {
       hn::Vec<Pairs> column[n_columns];
       for (int v = 0; v < n_columns; ++v) {
-        column[v] = hn::Load(pairs, b + v / vectors * panel_bytes + v % vectors * 2 * lanes);
+        column[v] = load_pairs(b + v / vectors * panel_bytes + v % vectors * 2 * lanes);
       }
       for (int r = 0; r < R; ++r) {
         std::int32_t pair;
@@ -217,8 +237,8 @@ HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const std::int16_t* b,
 }
 
 /// The 16 tokens of a unit by the channels of P panels.  c: [P] of [16, 16], c_stride floats apart
-template <int P>
-HWY_NOINLINE void multiply_pairs(const std::int16_t* a, const std::int16_t* b, float step, float* c,
+template <int P, class Code>
+HWY_NOINLINE void multiply_pairs(const std::int16_t* a, const Code* b, float step, float* c,
                                  std::int64_t c_stride) {
   constexpr int rows = lanes >= 16 ? 8 : lanes == 8 ? 4 : 2;
   for (int r = 0; r < unit_tokens; r += rows) {

@@ -78,41 +78,58 @@ void reconstruct_wide(const Reconstruction& work) {
   }
 }
 
+/// The first panel of one of the other blocks.  [n_panels, 32, 16, 2], i8
+HWY_INLINE const std::int8_t* codes_of(const Reconstruction& work, std::int64_t i) {
+  const std::byte* tile = work.basis.tile(block_at(work.others, i), work.part);
+  return reinterpret_cast<const std::int8_t*>(tile + scale_bytes + factor_bytes) +
+         work.first_panel * panel_bytes;
+}
+
 /// Tells the processor what is read next: it does not see through the step from block to block.
-HWY_INLINE void fetch_panel(const std::byte* codes) {
-  for (std::int64_t i = 0; i < panel_bytes; i += 64) hwy::Prefetch(codes + i);
+HWY_INLINE void fetch_panels(const std::int8_t* codes, std::int64_t n) {
+  for (std::int64_t i = 0; i < n * panel_bytes; i += 64) hwy::Prefetch(codes + i);
+}
+
+/// P panels of one block times all units.  codes: [P, 32, 16, 2], i8
+template <int P>
+void add_panels(const Reconstruction& work, const std::int8_t* codes, float step, std::int64_t panel) {
+  const std::int64_t stride = work.n_units * panel_values;
+  const auto multiply_units = [&](const auto* from) {
+    for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
+      multiply_pairs<P>(work.scratch->y + unit * block_values, from, step, work.z(panel, unit), stride);
+    }
+  };
+  if constexpr (widens_as_used) {
+    multiply_units(codes);
+  } else {
+    std::int16_t* panels = work.scratch->panels;
+    for (int p = 0; p < P; ++p) expand_panel(codes + p * panel_bytes, panels + p * panel_bytes);
+    multiply_units(panels);
+  }
 }
 
 void reconstruct_panels(const Reconstruction& work) {
   reconstruct_wide(work);
   const auto n_blocks = static_cast<std::int64_t>(work.others.size());
-  ReconstructionScratch& scratch = *work.scratch;
   for (std::int64_t i = 0; i < n_blocks; ++i) {
     const std::int64_t block = block_at(work.others, i);
     const std::byte* tile = work.basis.tile(block, work.part);
     const auto* factors = reinterpret_cast<const std::int16_t*>(tile + scale_bytes);
-    const auto* codes = reinterpret_cast<const std::int8_t*>(tile + scale_bytes + factor_bytes);
+    const std::int8_t* codes = codes_of(work, i);
     const float step = work.basis.step(block, work.part) *
                        work.largest_levels[work.others[static_cast<std::size_t>(i)].bits];
+    const std::int16_t* levels = work.levels + i * work.n_units * block_values;
+    const std::int16_t* next_levels = i + 1 < n_blocks ? levels + work.n_units * block_values : levels;
     for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
-      scale_levels(work.levels + (i * work.n_units + unit) * block_values, factors,
-                   scratch.y + unit * block_values);
+      scale_levels(levels + unit * block_values, factors, work.scratch->y + unit * block_values,
+                   next_levels + unit * block_values);
     }
+    const std::int8_t* next = i + 1 < n_blocks ? codes_of(work, i + 1) : nullptr;
     for (std::int64_t panel = 0; panel < work.n_panels; panel += panels_at_once) {
-      const std::int64_t n_panels = HWY_MIN(panels_at_once, work.n_panels - panel);
-      for (std::int64_t p = 0; p < n_panels; ++p) {
-        const std::int64_t at = (work.first_panel + panel + p) * panel_bytes;
-        expand_panel(codes + at, scratch.panels + p * panel_bytes);
-        if (i + 1 < n_blocks) {
-          const std::byte* next = work.basis.tile(block_at(work.others, i + 1), work.part);
-          fetch_panel(next + scale_bytes + factor_bytes + at);
-        }
-      }
-      const auto multiply = n_panels == panels_at_once ? multiply_pairs<panels_at_once> : multiply_pairs<1>;
-      for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
-        multiply(scratch.y + unit * block_values, scratch.panels, step, work.z(panel, unit),
-                 work.n_units * panel_values);
-      }
+      const std::int64_t n = HWY_MIN(panels_at_once, work.n_panels - panel);
+      if (next != nullptr) fetch_panels(next + panel * panel_bytes, n);
+      n == panels_at_once ? add_panels<panels_at_once>(work, codes + panel * panel_bytes, step, panel)
+                          : add_panels<1>(work, codes + panel * panel_bytes, step, panel);
     }
   }
 }
