@@ -43,8 +43,9 @@ class CpuLatent final : public PreparedLatent {
   void copy_codes(const LatentView& view, std::int64_t block, std::byte* to);
 
   AlignedMemory memory_;
-  std::vector<float> steps_;      // BasisTiles::steps
-  std::vector<float> levels_[4];  // of 1, 2, 4 and 8 bits
+  std::vector<float> steps_;             // BasisTiles::steps
+  std::vector<std::uint8_t> segmented_;  // BasisTiles::segmented
+  std::vector<float> levels_[4];         // of 1, 2, 4 and 8 bits
   IntegerLevels integer_levels_[4];
   Thresholds thresholds_[3];  // of 1, 2 and 4 bits
 };

@@ -50,12 +50,13 @@ inline constexpr int panels_at_once = 1;
 inline constexpr bool widens_as_used = true;
 
 template <int P, class Code>
-void multiply_pairs(const std::int16_t* a, const Code* b, float step, float* c, std::int64_t) {
+void multiply_pairs(const std::int16_t* a, const Code* b, std::int64_t n_pairs, float step, float* c,
+                    std::int64_t) {
   static_assert(P == 1);
   for (std::int64_t t = 0; t < unit_tokens; ++t) {
     for (std::int64_t i = 0; i < panel_channels; ++i) {
       std::int32_t sum = 0;
-      for (std::int64_t k = 0; k < block_components; ++k) {
+      for (std::int64_t k = 0; k < 2 * n_pairs; ++k) {
         sum += a[(k / 2 * unit_tokens + t) * 2 + k % 2] * b[(k / 2 * panel_channels + i) * 2 + k % 2];
       }
       c[t * panel_channels + i] += step * static_cast<float>(sum);
@@ -193,13 +194,13 @@ HWY_INLINE hn::Vec<Pairs> load_pairs(const std::int8_t* from) {
   return hn::PromoteTo(Pairs(), hn::LoadU(hn::Rebind<std::int8_t, Pairs>(), from));
 }
 
-/// c[p, r] += step · Σ_i a[i, r] · b[p, i] for one block of components, in integers.
-/// @param a  [32, 16, 2], i16: pairs of components for 16 tokens, from the first of the R on
-/// @param b  [P, 32, 16, 2], i16 or i8: pairs of components for the 16 channels of a panel
+/// c[p, r] += step · Σ_i a[i, r] · b[p, i] for some components of a block, in integers.
+/// @param a  [n_pairs, 16, 2], i16: pairs of components for 16 tokens, from the first of the R on
+/// @param b  [P] of [n_pairs, 16, 2], i16 or i8: pairs of components for the 16 channels of a panel
 /// @param c  [P] of [R, 16], c_stride floats apart
 template <int R, int P, class Code>
-HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const Code* b, float step, float* c,
-                                   std::int64_t c_stride) {
+HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const Code* b, std::int64_t n_pairs, float step,
+                                   float* c, std::int64_t c_stride) {
   constexpr int n_columns = P * vectors, depth = 4;
   const F f;
   const Pairs pairs;
@@ -208,8 +209,8 @@ HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const Code* b, float s
   for (int r = 0; r < R; ++r) {
     for (int v = 0; v < n_columns; ++v) sum[r][v] = other[r][v] = hn::Zero(words);
   }
-  static_assert(block_pairs % depth == 0);
-  for (std::int64_t k = 0; k < block_pairs; k += depth) {
+  static_assert(segment_pairs % depth == 0);
+  for (std::int64_t k = 0; k < n_pairs; k += depth) {
 #pragma GCC unroll 4
     for (int i = 0; i < depth; ++i, a += 2 * unit_tokens, b += 2 * panel_channels) {
       hn::Vec<Pairs> column[n_columns];
@@ -238,11 +239,11 @@ HWY_INLINE void multiply_pair_rows(const std::int16_t* a, const Code* b, float s
 
 /// The 16 tokens of a unit by the channels of P panels.  c: [P] of [16, 16], c_stride floats apart
 template <int P, class Code>
-HWY_NOINLINE void multiply_pairs(const std::int16_t* a, const Code* b, float step, float* c,
-                                 std::int64_t c_stride) {
+HWY_NOINLINE void multiply_pairs(const std::int16_t* a, const Code* b, std::int64_t n_pairs, float step,
+                                 float* c, std::int64_t c_stride) {
   constexpr int rows = lanes >= 16 ? 8 : lanes == 8 ? 4 : 2;
   for (int r = 0; r < unit_tokens; r += rows) {
-    multiply_pair_rows<rows, P>(a + 2 * r, b, step, c + r * panel_channels, c_stride);
+    multiply_pair_rows<rows, P>(a + 2 * r, b, n_pairs, step, c + r * panel_channels, c_stride);
   }
 }
 

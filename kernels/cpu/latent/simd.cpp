@@ -90,13 +90,19 @@ HWY_INLINE void fetch_panels(const std::int8_t* codes, std::int64_t n) {
   for (std::int64_t i = 0; i < n * panel_bytes; i += 64) hwy::Prefetch(codes + i);
 }
 
-/// P panels of one block times all units.  codes: [P, 32, 16, 2], i8
+/// P panels of one block times all units.
+/// @param codes  [P, 32, 16, 2], i8  @param steps  of each segment; equal where the block is one
 template <int P>
-void add_panels(const Reconstruction& work, const std::int8_t* codes, float step, std::int64_t panel) {
-  const std::int64_t stride = work.n_units * panel_values;
+void add_panels(const Reconstruction& work, const std::int8_t* codes, const float* steps,
+                std::int64_t n_segments, std::int64_t panel) {
+  const std::int64_t stride = work.n_units * panel_values, n_pairs = block_pairs / n_segments;
   const auto multiply_units = [&](const auto* from) {
     for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
-      multiply_pairs<P>(work.scratch->y + unit * block_values, from, step, work.z(panel, unit), stride);
+      const std::int16_t* y = work.scratch->y + unit * block_values;
+      for (std::int64_t i = 0; i < n_segments; ++i) {
+        multiply_pairs<P>(y + i * n_pairs * 2 * unit_tokens, from + i * n_pairs * 2 * panel_channels, n_pairs,
+                          steps[i], work.z(panel, unit), stride);
+      }
     }
   };
   if constexpr (widens_as_used) {
@@ -116,8 +122,11 @@ void reconstruct_panels(const Reconstruction& work) {
     const std::byte* tile = work.basis.tile(block, work.part);
     const auto* factors = reinterpret_cast<const std::int16_t*>(tile + scale_bytes);
     const std::int8_t* codes = codes_of(work, i);
-    const float step = work.basis.step(block, work.part) *
-                       work.largest_levels[work.others[static_cast<std::size_t>(i)].bits];
+    const float largest = work.largest_levels[work.others[static_cast<std::size_t>(i)].bits];
+    const std::int64_t n_segments = work.basis.n_segments(block);
+    float steps[block_segments];
+    for (std::int64_t j = 0; j < block_segments; ++j)
+      steps[j] = work.basis.steps_of(block, work.part)[j] * largest;
     const std::int16_t* levels = work.levels + i * work.n_units * block_values;
     const std::int16_t* next_levels = i + 1 < n_blocks ? levels + work.n_units * block_values : levels;
     for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
@@ -128,8 +137,9 @@ void reconstruct_panels(const Reconstruction& work) {
     for (std::int64_t panel = 0; panel < work.n_panels; panel += panels_at_once) {
       const std::int64_t n = HWY_MIN(panels_at_once, work.n_panels - panel);
       if (next != nullptr) fetch_panels(next + panel * panel_bytes, n);
-      n == panels_at_once ? add_panels<panels_at_once>(work, codes + panel * panel_bytes, step, panel)
-                          : add_panels<1>(work, codes + panel * panel_bytes, step, panel);
+      n == panels_at_once
+          ? add_panels<panels_at_once>(work, codes + panel * panel_bytes, steps, n_segments, panel)
+          : add_panels<1>(work, codes + panel * panel_bytes, steps, n_segments, panel);
     }
   }
 }
