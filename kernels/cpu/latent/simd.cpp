@@ -91,7 +91,7 @@ HWY_INLINE void fetch_panels(const std::int8_t* codes, std::int64_t n) {
 }
 
 /// P panels of one block times all units.
-/// @param codes  [P, 32, 16, 2], i8  @param steps  of each segment; equal where the block is one
+/// @param codes  [P, 32, 16, 2], i8  @param steps  [n_segments]
 template <int P>
 void add_panels(const Reconstruction& work, const std::int8_t* codes, const float* steps,
                 std::int64_t n_segments, std::int64_t panel) {
@@ -125,8 +125,9 @@ void reconstruct_panels(const Reconstruction& work) {
     const float largest = work.largest_levels[work.others[static_cast<std::size_t>(i)].bits];
     const std::int64_t n_segments = work.basis.n_segments(block);
     float steps[block_segments];
-    for (std::int64_t j = 0; j < block_segments; ++j)
+    for (std::int64_t j = 0; j < n_segments; ++j) {
       steps[j] = work.basis.steps_of(block, work.part)[j] * largest;
+    }
     const std::int16_t* levels = work.levels + i * work.n_units * block_values;
     const std::int16_t* next_levels = i + 1 < n_blocks ? levels + work.n_units * block_values : levels;
     for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
@@ -134,12 +135,14 @@ void reconstruct_panels(const Reconstruction& work) {
                    next_levels + unit * block_values);
     }
     const std::int8_t* next = i + 1 < n_blocks ? codes_of(work, i + 1) : nullptr;
-    for (std::int64_t panel = 0; panel < work.n_panels; panel += panels_at_once) {
-      const std::int64_t n = HWY_MIN(panels_at_once, work.n_panels - panel);
-      if (next != nullptr) fetch_panels(next + panel * panel_bytes, n);
-      n == panels_at_once
-          ? add_panels<panels_at_once>(work, codes + panel * panel_bytes, steps, n_segments, panel)
-          : add_panels<1>(work, codes + panel * panel_bytes, steps, n_segments, panel);
+    std::int64_t panel = 0;
+    for (; panel + panels_at_once <= work.n_panels; panel += panels_at_once) {
+      if (next != nullptr) fetch_panels(next + panel * panel_bytes, panels_at_once);
+      add_panels<panels_at_once>(work, codes + panel * panel_bytes, steps, n_segments, panel);
+    }
+    for (; panel < work.n_panels; ++panel) {
+      if (next != nullptr) fetch_panels(next + panel * panel_bytes, 1);
+      add_panels<1>(work, codes + panel * panel_bytes, steps, n_segments, panel);
     }
   }
 }
