@@ -42,20 +42,21 @@ inline void expand_codes(const std::byte* tile, float* to, std::int64_t stride) 
   const hn::Rebind<std::int16_t, Row> pairs;
   const hn::Rebind<std::int32_t, Row> words;
   const auto step = static_cast<std::int64_t>(hn::Lanes(f));
-  const auto* scales = reinterpret_cast<const std::uint16_t*>(tile);
-  for (std::int64_t pair = 0; pair < block_pairs; ++pair) {
-    const std::byte* codes = tile + scale_bytes + factor_bytes + pair * panel_channels * 2;
-    const auto even_scale = hn::Set(f, f16_to_f32(scales[2 * pair]));
-    const auto odd_scale = hn::Set(f, f16_to_f32(scales[2 * pair + 1]));
-    float* even_row = to + 2 * pair * stride;
-    float* odd_row = even_row + stride;
-    for (std::int64_t c = 0; c < tile_channels; c += step) {
-      const std::byte* at = codes + c / panel_channels * panel_bytes + c % panel_channels * 2;
-      const auto both = hn::LoadU(pairs, reinterpret_cast<const std::int16_t*>(at));
-      const auto even = hn::PromoteTo(words, hn::ShiftRight<8>(hn::ShiftLeft<8>(both)));
-      const auto odd = hn::PromoteTo(words, hn::ShiftRight<8>(both));
-      hn::StoreU(hn::Mul(even_scale, hn::ConvertTo(f, even)), f, even_row + c);
-      hn::StoreU(hn::Mul(odd_scale, hn::ConvertTo(f, odd)), f, odd_row + c);
+  const auto* halves = reinterpret_cast<const std::uint16_t*>(tile);
+  float scales[block_components];
+  for (std::int64_t i = 0; i < block_components; ++i) scales[i] = f16_to_f32(halves[i]);
+  const auto* codes = reinterpret_cast<const std::int16_t*>(tile + scale_bytes + factor_bytes);
+  for (std::int64_t panel = 0; panel < tile_channels; panel += panel_channels) {
+    float* even_row = to + panel;
+    for (std::int64_t i = 0; i < block_components; i += 2, even_row += 2 * stride, codes += panel_channels) {
+      const auto even_scale = hn::Set(f, scales[i]), odd_scale = hn::Set(f, scales[i + 1]);
+      for (std::int64_t c = 0; c < panel_channels; c += step) {
+        const auto both = hn::LoadU(pairs, codes + c);
+        const auto even = hn::PromoteTo(words, hn::ShiftRight<8>(hn::ShiftLeft<8>(both)));
+        const auto odd = hn::PromoteTo(words, hn::ShiftRight<8>(both));
+        hn::StoreU(hn::Mul(even_scale, hn::ConvertTo(f, even)), f, even_row + c);
+        hn::StoreU(hn::Mul(odd_scale, hn::ConvertTo(f, odd)), f, even_row + stride + c);
+      }
     }
   }
 }
