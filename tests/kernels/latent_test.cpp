@@ -1,6 +1,8 @@
 // The latent codec of the CPU backend against the scalar oracle, through Ops, on shapes chosen to be nasty;
 // and what the oracle cannot show: that threads, neighbours and the way a call is cut leave no trace in the
 // result.
+#include <hwy/targets.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -162,10 +164,23 @@ CodeDifference difference(const LatentLayout& layout, const std::vector<std::byt
   return result;
 }
 
+/// What decode_units promises (ops.h): y in 16 bits, one scale a block of components and tile of channels.
+constexpr double decode_tolerance = 2e-4;
+
 /// Rows without their channels' means, which would hide errors.
 std::vector<float> centred(std::vector<float> rows, const LatentView& view) {
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] -= view.mean[i % static_cast<std::size_t>(view.n)];
   return rows;
+}
+
+/// How the CPU's reconstructions differ from the oracle's, without the means.
+cga::test::Comparison decode_error(Transform& transform, const std::vector<std::uint8_t>& bits) {
+  const LatentView& view = transform.view();
+  const Codec cpu("cpu", 2, view, bits), scalar("scalar", 1, view, bits);
+  const std::vector<std::byte> coded = scalar.encode(transform.tokens(64), {0});
+  return compare(centred(cpu.decode(coded, {3, 0, 1}, {{0, view.n}}), view),
+                 centred(scalar.decode(coded, {3, 0, 1}, {{0, view.n}}), view),
+                 static_cast<std::size_t>(view.n));
 }
 
 constexpr Shape shapes[] = {{128, 64, 0},    {128, 128, 128}, {128, 128, 0},  {256, 192, 64},
@@ -190,16 +205,9 @@ TEST_CASE("codes agree with the oracle's, but for borders", "[latent]") {
 TEST_CASE("reconstructions agree with the oracle's", "[latent]") {
   for (const Shape& shape : shapes) {
     Transform transform(shape);
-    const LatentView& view = transform.view();
-    const std::vector<std::uint8_t> bits = mixed_bits(view);
-    const Codec cpu("cpu", 2, view, bits), scalar("scalar", 1, view, bits);
-    const std::vector<std::byte> coded = scalar.encode(transform.tokens(64), {0});
-    const auto actual = cpu.decode(coded, {3, 0, 1}, {{0, view.n}});
-    const auto expected = scalar.decode(coded, {3, 0, 1}, {{0, view.n}});
-    const auto result =
-        compare(centred(actual, view), centred(expected, view), static_cast<std::size_t>(view.n));
+    const auto result = decode_error(transform, mixed_bits(transform.view()));
     INFO("n " << shape.n << ", m " << shape.m << ", w " << shape.w << ": " << result);
-    CHECK(result.within(1e-5));
+    CHECK(result.within(decode_tolerance));
   }
 }
 
@@ -212,8 +220,8 @@ TEST_CASE("one wrong component among hundreds is noticed", "[latent]") {
   const auto expected = scalar.decode(coded, {0}, {{0, view.n}});
   coded[static_cast<std::size_t>(scalar.layout().blocks().back().unit_offset)] ^= std::byte{1};
   const auto actual = cpu.decode(coded, {0}, {{0, view.n}});
-  CHECK_FALSE(
-      compare(centred(actual, view), centred(expected, view), static_cast<std::size_t>(view.n)).within(1e-5));
+  CHECK_FALSE(compare(centred(actual, view), centred(expected, view), static_cast<std::size_t>(view.n))
+                  .within(decode_tolerance));
 }
 
 TEST_CASE("rates at which nothing or everything is kept", "[latent]") {
@@ -297,10 +305,88 @@ TEST_CASE("threads, neighbours and the choice of channels leave no trace in reco
     }
     CHECK(same);
   }
-  for (std::size_t u = 0; u < units.size(); ++u) {
-    const auto alone = one.decode(coded, {units[u]}, {{0, 512}});
-    CHECK(std::equal(alone.begin(), alone.end(), all.begin() + static_cast<std::ptrdiff_t>(u * 16 * 512)));
+  const Codec two("cpu", 2, view, bits);
+  for (const std::size_t count : {1, 2, 3, 5, 8, 15, 16, 17}) {
+    for (std::size_t first = 0; first + count <= units.size(); ++first) {
+      const auto at = units.begin() + static_cast<std::ptrdiff_t>(first);
+      const auto few = two.decode(coded, {at, at + static_cast<std::ptrdiff_t>(count)}, {{0, 512}});
+      CHECK(std::equal(few.begin(), few.end(), all.begin() + static_cast<std::ptrdiff_t>(first * 16 * 512)));
+    }
   }
+}
+
+TEST_CASE("any channels can be asked for", "[latent]") {
+  Transform transform({384, 256, 64});
+  const LatentView& view = transform.view();
+  const std::vector<std::uint8_t> bits = {8, 4, 2, 1};
+  const Codec cpu("cpu", 2, view, bits);
+  const std::vector<std::byte> coded = cpu.encode(transform.tokens(64), {0});
+  const std::vector<float> all = cpu.decode(coded, {0, 1, 2}, {{0, 384}});
+  for (const std::int64_t count : {1, 2, 15, 16, 17, 31, 33, 63, 64, 65, 127, 129, 200}) {
+    for (std::int64_t first = 0; first + count <= 384; first += 1 + count / 3) {
+      const std::vector<float> some = cpu.decode(coded, {0, 1, 2}, {{first, count}});
+      bool same = true;
+      for (std::size_t i = 0; i < some.size(); ++i) {
+        const auto row = static_cast<std::int64_t>(i) / count, c = static_cast<std::int64_t>(i) % count;
+        same &= some[i] == all[static_cast<std::size_t>(row * 384 + first + c)];
+      }
+      INFO(first << ", " << count);
+      CHECK(same);
+    }
+  }
+}
+
+TEST_CASE("components of one block may differ by orders of magnitude", "[latent]") {
+  // Without wide components the first block holds nearly all of the energy, and its first components most.
+  for (const double span : {3.0, 9.0, 18.0}) {
+    for (const std::uint32_t seed : {1u, 2u, 3u}) {
+      Transform transform({256, 128, 0}, span, seed);
+      const auto result = decode_error(transform, {4, 2});
+      INFO("span " << span << ", seed " << seed << ": " << result);
+      CHECK(result.within(decode_tolerance));
+    }
+  }
+}
+
+TEST_CASE("every width is read", "[latent]") {
+  // Narrow components of 8 bits too, which no plan asks for.
+  Transform transform({256, 256, 64});
+  for (const int width : {1, 2, 4, 8}) {
+    const auto result =
+        decode_error(transform, std::vector<std::uint8_t>(4, static_cast<std::uint8_t>(width)));
+    INFO(width << " bits: " << result);
+    CHECK(result.within(decode_tolerance));
+  }
+}
+
+TEST_CASE("all instruction sets of this machine code and decode alike", "[latent]") {
+  Transform transform({384, 320, 64});
+  const LatentView& view = transform.view();
+  const std::vector<std::uint8_t> bits = mixed_bits(view);
+  const Codec cpu("cpu", 2, view, bits), scalar("scalar", 1, view, bits);
+  const std::vector<float> x = transform.tokens(64);
+  const std::vector<std::byte> coded = scalar.encode(x, {0});
+  const auto expected = centred(scalar.decode(coded, {0, 1, 2, 3}, {{0, view.n}}), view);
+  for (auto left = hwy::SupportedTargets(); left != 0; left &= left - 1) {
+    const auto target = left & -left;
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(target);
+    const auto codes = difference(cpu.layout(), cpu.encode(x, {0}), coded);
+    const auto actual = cpu.decode(coded, {0, 1, 2, 3}, {{0, view.n}});
+    const auto some = cpu.decode(coded, {2}, {{100, 50}});
+    bool same = true;
+    for (std::size_t i = 0; i < some.size(); ++i) {
+      same &= some[i] == actual[(2 * 16 + i / 50) * 384 + 100 + i % 50];
+    }
+    const auto result = compare(centred(actual, view), expected, 384);
+    INFO(hwy::TargetName(target) << ": " << codes.n_different << " codes differ; " << result);
+    CHECK(codes.largest <= 1);
+    CHECK(codes.n_different <= codes.n_codes / 1000);
+    CHECK(result.within(decode_tolerance));
+    CHECK(same);
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
 }
 
 TEST_CASE("no units, no pages and no channels are no work", "[latent]") {

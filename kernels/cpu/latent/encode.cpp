@@ -17,13 +17,6 @@ constexpr std::int64_t thread_floats = expanded_floats + max_units * block_compo
 
 using Blocks = std::span<const LatentLayout::Block>;
 
-/// Blocks of components whose basis is stored in 16 bits: they come first, and are coded first.
-std::size_t n_wide_blocks(const CpuLatent& latent, Blocks blocks) {
-  std::size_t n = 0;
-  while (n < blocks.size() && latent.basis.is_wide(blocks[n].first_component / block_components)) ++n;
-  return n;
-}
-
 /// What stays the same while a slab is coded. Unit u of it is unit u % 4 of page u / 4.
 class Slab {
  public:
@@ -40,12 +33,12 @@ class Slab {
 
   void encode() {
     const Blocks blocks = params_.layout->blocks();
-    const std::size_t n_wide = n_wide_blocks(latent_, blocks);
+    const std::size_t n_wide = latent_.n_wide_blocks(blocks);
     transpose_rows();
     code(blocks.first(n_wide));
     if (n_wide > 0) {
       restore(blocks.first(n_wide));
-      subtract(blocks.first(n_wide));
+      subtract_restored(blocks.first(n_wide));
     }
     code(blocks.subspan(n_wide));
   }
@@ -106,17 +99,16 @@ class Slab {
   }
 
   /// z += Uᵀ y.
-  void subtract(Blocks wide) {
+  void subtract_restored(Blocks wide) {
     pool_.parallel_for(latent_.n / tile_channels, [&](std::int64_t part, int thread) {
-      reconstruct({.basis = latent_.basis,
-                   .blocks = wide,
-                   .first_channel = part * tile_channels,
-                   .n_channels = tile_channels,
-                   .n_units = n_units_,
-                   .y = y_,
-                   .z = z_ + part * tile_channels * unit_tokens,
-                   .z_stride = latent_.n * unit_tokens,
-                   .expanded = threads_ + thread * thread_floats});
+      subtract({.basis = latent_.basis,
+                .blocks = wide,
+                .part = part,
+                .n_units = n_units_,
+                .y = y_,
+                .z = z_ + part * tile_channels * unit_tokens,
+                .z_stride = latent_.n * unit_tokens,
+                .expanded = threads_ + thread * thread_floats});
     });
   }
 
@@ -143,7 +135,7 @@ void encode_pages(const EncodeParams& params, ThreadPool& pool, LatentScratch& s
   const std::size_t n_units = std::min<std::size_t>(n_pages * page_units, max_units);
   const std::size_t row = unit_tokens * sizeof(float);
   scratch.channels.reserve(n_units * static_cast<std::size_t>(latent.n) * row);
-  scratch.components.reserve(n_units * n_wide_blocks(latent, params.layout->blocks()) * block_components *
+  scratch.components.reserve(n_units * latent.n_wide_blocks(params.layout->blocks()) * block_components *
                              row);
   scratch.threads.reserve(static_cast<std::size_t>(pool.size() * thread_floats) * sizeof(float));
   for (std::size_t first = 0; first < n_pages; first += slab_pages) {

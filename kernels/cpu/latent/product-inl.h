@@ -1,4 +1,4 @@
-// The inner product of both directions: R rows of 16 tokens, all sums in registers.
+// The inner product in f32: R rows of 16 columns, all sums in registers.
 // Per-target include guard, as Highway asks for.
 #if defined(CGA_LATENT_PRODUCT_INL_H_) == defined(HWY_TARGET_TOGGLE)
 #ifdef CGA_LATENT_PRODUCT_INL_H_

@@ -2,19 +2,26 @@
 // SVE's vectors cannot be array elements; its machines have NEON.
 #include "kernels/cpu/latent/kernels.h"
 
+#define HWY_WANT_AVX3_DL 1
 #define HWY_DISABLED_TARGETS (HWY_SVE | HWY_SVE2 | HWY_SVE_256 | HWY_SVE2_128)
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/cpu/latent/simd.cpp"
 // clang-format off
 #include <hwy/foreach_target.h>  // must precede highway.h
 #include <hwy/highway.h>
+#include <hwy/cache_control.h>
 // clang-format on
 
 #include "kernels/cpu/latent/basis-inl.h"
+#include "kernels/cpu/latent/pairs-inl.h"
 #include "kernels/cpu/latent/product-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cga::cpu::HWY_NAMESPACE {
+
+std::int64_t block_at(std::span<const LatentLayout::Block> blocks, std::int64_t i) {
+  return blocks[static_cast<std::size_t>(i)].first_component / block_components;
+}
 
 void project_block(const Projection& work) {
   constexpr std::int64_t stride = tiles_at_once * tile_channels + row_padding;
@@ -24,8 +31,7 @@ void project_block(const Projection& work) {
   for (std::int64_t part = 0; part < work.basis.n_parts; part += tiles_at_once) {
     const std::int64_t n_parts = HWY_MIN(tiles_at_once, work.basis.n_parts - part);
     for (std::int64_t i = 0; i < n_parts; ++i) {
-      expand_tile(work.basis, work.block, part + i, 0, tile_channels, work.expanded + i * tile_channels,
-                  stride);
+      expand_tile(work.basis, work.block, part + i, work.expanded + i * tile_channels, stride);
     }
     const float* z = work.z + part * tile_channels * unit_tokens;
     for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
@@ -35,23 +41,122 @@ void project_block(const Projection& work) {
   }
 }
 
-void reconstruct_channels(const Reconstruction& work) {
+void subtract_wide(const Subtraction& work) {
   constexpr std::int64_t stride = tile_channels + row_padding;
-  constexpr std::int64_t block_y = block_components * unit_tokens;
   const auto n_blocks = static_cast<std::int64_t>(work.blocks.size());
-  const std::int64_t part = work.first_channel / tile_channels, column = work.first_channel % tile_channels;
   for (std::int64_t first = 0; first < n_blocks; first += tiles_at_once) {
     const std::int64_t n = HWY_MIN(tiles_at_once, n_blocks - first);
     for (std::int64_t i = 0; i < n; ++i) {
-      const std::int64_t block =
-          work.blocks[static_cast<std::size_t>(first + i)].first_component / block_components;
-      expand_tile(work.basis, block, part, column, work.n_channels,
-                  work.expanded + i * block_components * stride, stride);
+      const std::byte* tile = work.basis.tile(block_at(work.blocks, first + i), work.part);
+      expand_halves(tile, 0, tile_channels, work.expanded + i * block_components * stride, stride);
     }
     for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
-      multiply({work.expanded, 1, stride}, work.n_channels, work.y + (unit * n_blocks + first) * block_y,
+      multiply({work.expanded, 1, stride}, tile_channels, work.y + (unit * n_blocks + first) * block_values,
                n * block_components, work.z + unit * work.z_stride);
     }
+  }
+}
+
+/// z = Uᵀ y for the wide components, in f32.
+void reconstruct_wide(const Reconstruction& work) {
+  const auto n_blocks = static_cast<std::int64_t>(work.wide.size());
+  float* expanded = work.scratch->wide;
+  for (std::int64_t panel = 0; panel < work.n_panels; ++panel) {
+    for (std::int64_t i = 0; i < work.n_units * panel_values; ++i) work.z(panel, 0)[i] = 0.0f;
+    for (std::int64_t first = 0; first < n_blocks; first += tiles_at_once) {
+      const std::int64_t n = HWY_MIN(tiles_at_once, n_blocks - first);
+      for (std::int64_t i = 0; i < n; ++i) {
+        const std::byte* tile = work.basis.tile(block_at(work.wide, first + i), work.part);
+        expand_halves(tile, (work.first_panel + panel) * panel_channels, panel_channels,
+                      expanded + i * block_components * panel_channels, panel_channels);
+      }
+      for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
+        multiply({work.y + (unit * n_blocks + first) * block_values, 1, unit_tokens}, unit_tokens, expanded,
+                 n * block_components, work.z(panel, unit));
+      }
+    }
+  }
+}
+
+/// The first panel of one of the other blocks.  [n_panels, 32, 16, 2], i8
+HWY_INLINE const std::int8_t* codes_of(const Reconstruction& work, std::int64_t i) {
+  const std::byte* tile = work.basis.tile(block_at(work.others, i), work.part);
+  return reinterpret_cast<const std::int8_t*>(tile + scale_bytes + factor_bytes) +
+         work.first_panel * panel_bytes;
+}
+
+/// Tells the processor what is read next: it does not see through the step from block to block.
+HWY_INLINE void fetch_panels(const std::int8_t* codes, std::int64_t n) {
+  for (std::int64_t i = 0; i < n * panel_bytes; i += 64) hwy::Prefetch(codes + i);
+}
+
+/// P panels of one block times all units.
+/// @param codes  [P, 32, 16, 2], i8  @param steps  [n_segments]
+template <int P>
+void add_panels(const Reconstruction& work, const std::int8_t* codes, const float* steps,
+                std::int64_t n_segments, std::int64_t panel) {
+  const std::int64_t stride = work.n_units * panel_values, n_pairs = block_pairs / n_segments;
+  const auto multiply_units = [&](const auto* from) {
+    for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
+      const std::int16_t* y = work.scratch->y + unit * block_values;
+      for (std::int64_t i = 0; i < n_segments; ++i) {
+        multiply_pairs<P>(y + i * n_pairs * 2 * unit_tokens, from + i * n_pairs * 2 * panel_channels, n_pairs,
+                          steps[i], work.z(panel, unit), stride);
+      }
+    }
+  };
+  if constexpr (widens_as_used) {
+    multiply_units(codes);
+  } else {
+    std::int16_t* panels = work.scratch->panels;
+    for (int p = 0; p < P; ++p) expand_panel(codes + p * panel_bytes, panels + p * panel_bytes);
+    multiply_units(panels);
+  }
+}
+
+void reconstruct_panels(const Reconstruction& work) {
+  reconstruct_wide(work);
+  const auto n_blocks = static_cast<std::int64_t>(work.others.size());
+  for (std::int64_t i = 0; i < n_blocks; ++i) {
+    const std::int64_t block = block_at(work.others, i);
+    const std::byte* tile = work.basis.tile(block, work.part);
+    const auto* factors = reinterpret_cast<const std::int16_t*>(tile + scale_bytes);
+    const std::int8_t* codes = codes_of(work, i);
+    const float largest = work.largest_levels[work.others[static_cast<std::size_t>(i)].bits];
+    const std::int64_t n_segments = work.basis.n_segments(block);
+    float steps[block_segments];
+    for (std::int64_t j = 0; j < n_segments; ++j) {
+      steps[j] = work.basis.steps_of(block, work.part)[j] * largest;
+    }
+    const std::int16_t* levels = work.levels + i * work.n_units * block_values;
+    const std::int16_t* next_levels = i + 1 < n_blocks ? levels + work.n_units * block_values : levels;
+    for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
+      scale_levels(levels + unit * block_values, factors, work.scratch->y + unit * block_values,
+                   next_levels + unit * block_values);
+    }
+    const std::int8_t* next = i + 1 < n_blocks ? codes_of(work, i + 1) : nullptr;
+    std::int64_t panel = 0;
+    for (; panel + panels_at_once <= work.n_panels; panel += panels_at_once) {
+      if (next != nullptr) fetch_panels(next + panel * panel_bytes, panels_at_once);
+      add_panels<panels_at_once>(work, codes + panel * panel_bytes, steps, n_segments, panel);
+    }
+    for (; panel < work.n_panels; ++panel) {
+      if (next != nullptr) fetch_panels(next + panel * panel_bytes, 1);
+      add_panels<1>(work, codes + panel * panel_bytes, steps, n_segments, panel);
+    }
+  }
+}
+
+void read_block_levels(const std::byte* packed, std::int32_t bits, const IntegerLevels& levels,
+                       std::int16_t* y) {
+  if (bits == 1) return read_narrow<1>(packed, levels, y);
+  if (bits == 2) return read_narrow<2>(packed, levels, y);
+  if (bits == 4) return read_narrow<4>(packed, levels, y);
+  // No plan gives 8 bits to components whose basis has 8.
+  for (std::int64_t i = 0; i < block_values; ++i) {
+    const std::int64_t component = i / unit_tokens, token = i % unit_tokens;
+    y[(component / 2 * unit_tokens + token) * 2 + component % 2] =
+        levels.at[static_cast<std::uint8_t>(packed[i])];
   }
 }
 
@@ -107,7 +212,9 @@ namespace cga::cpu {
 namespace {
 
 HWY_EXPORT(project_block);
-HWY_EXPORT(reconstruct_channels);
+HWY_EXPORT(subtract_wide);
+HWY_EXPORT(reconstruct_panels);
+HWY_EXPORT(read_block_levels);
 HWY_EXPORT(quantise);
 
 }  // namespace
@@ -116,8 +223,16 @@ void project(const Projection& work) {
   HWY_DYNAMIC_DISPATCH(project_block)(work);
 }
 
+void subtract(const Subtraction& work) {
+  HWY_DYNAMIC_DISPATCH(subtract_wide)(work);
+}
+
 void reconstruct(const Reconstruction& work) {
-  HWY_DYNAMIC_DISPATCH(reconstruct_channels)(work);
+  HWY_DYNAMIC_DISPATCH(reconstruct_panels)(work);
+}
+
+void read_levels(const std::byte* packed, std::int32_t bits, const IntegerLevels& levels, std::int16_t* y) {
+  HWY_DYNAMIC_DISPATCH(read_block_levels)(packed, bits, levels, y);
 }
 
 void quantise_block(const float* y, const float* deviation, std::int32_t bits, const Thresholds& thresholds,
