@@ -38,6 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--window", type=int, help=f"tokens read exactly, in training and evaluation (default {Design.window})")
     group.add_argument("--budgets", type=int, nargs="+", help="tokens, for training's second half and for evaluation "
                        f"(default {' '.join(map(str, Design.budgets))})")
+    group.add_argument("--index-max-bytes", type=int, default=MAX_BYTES, help=f"all anchors together (default {MAX_BYTES:,})")
     group.add_argument("--end-to-end", type=int, default=0, metavar="STEPS", help="a last stage on the model's own divergence "
                        "with the choice in the loop (default: none; a quarter of --steps is a good number)")
     group.add_argument("--state", type=pathlib.Path, help="file where training is kept, and picked up again if it exists "
@@ -77,7 +78,7 @@ def check(d: Design, group_layers: list[int]) -> None:
         raise ValueError(f"--window {d.window} is not a multiple of {sidecar.PAGE}")
 
 
-def state_needs(model: Model, d: Design, length: int, n_tokens: int) -> None:
+def state_needs(model: Model, d: Design, length: int, n_tokens: int, max_bytes: int = MAX_BYTES) -> None:
     c, item = model.config, model.head.element_size()
     mb = lambda n: f"{n / 1e6:,.0f} MB"
     weights = sum({w.data_ptr(): w.nbytes for w in model.weights.values()}.values())
@@ -90,8 +91,8 @@ def state_needs(model: Model, d: Design, length: int, n_tokens: int) -> None:
     say(f"{len(d.groups)} anchors serving {list(d.groups)} layers, {d.heads} query heads of {d.width}: {mb(stored)} in the sidecar")
     say(f"memory on {model.device}: weights {mb(weights)}, index and optimiser {mb(trained)}, a step "
         f"{mb(passing + max(attention, scoring))}; on disk {mb(4 * n_tokens)} of token ids")
-    if stored > MAX_BYTES:
-        raise ValueError(f"the index would take {stored:,} bytes, more than {MAX_BYTES:,}; fewer --index-heads, a smaller "
+    if stored > max_bytes:
+        raise ValueError(f"the index would take {stored:,} bytes, more than {max_bytes:,} (--index-max-bytes); fewer --index-heads, a smaller "
                          "--index-width or fewer --key-layers")
 
 
@@ -144,7 +145,7 @@ def index(options: argparse.Namespace, files) -> None:
     stream = Stream(tokenizer, files(options.text), options.seq_len)
     say(f"{sum(e['tokens'] for e in stream.record()):,} tokens of {len(stream.names)} texts, {since()}")
     model = Model(source, options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
-    state_needs(model, d, options.seq_len, len(stream.ids))
+    state_needs(model, d, options.seq_len, len(stream.ids), options.index_max_bytes)
     text = json.dumps([dataclasses.asdict(d), stream.record(), options.seq_len, card.metadata["fingerprint"]])
     identity = hashlib.sha256(text.encode()).hexdigest()
     training = train(model, d, stream, options.state or options.output.with_suffix(".training"), identity)
