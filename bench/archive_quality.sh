@@ -3,16 +3,19 @@
 # with a bf16 cache, change of perplexity with its paired 95 % interval, agreement of the likeliest token. Full attention is run once a
 # text and kept in a temporary file (2 bytes a token and vocabulary entry). `f32` is full attention with an f32 cache: what rounding a
 # cache to bf16 does.
-# usage: bench/archive_quality.sh CGA MODEL CONTEXT IDS.json...         environment: SETTINGS (names, as below), WINDOW
+# usage: bench/archive_quality.sh CGA MODEL CONTEXT IDS.json...         environment: SETTINGS (names, see flags), WINDOW, BITS (of what is chosen from)
 set -euo pipefail
 cga=$1 model=$2 context=$3
 shift 3
 work=$(mktemp -d "${TMPDIR:-/tmp}/archive_quality.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-flags() { # flags SETTING: cga_R, or a type of cache
+compact="--kv cga --kv-window ${WINDOW:-128} --kv-sparse-from 0 --kv-residents $context"
+flags() { # flags SETTING: cga_R (all of the archive is read), index_BUDGET, oracle_BUDGET, index_BUDGET_rREFRESH, or a type of cache
   case $1 in
-    cga_*) echo "--kv cga --kv-bits ${1#cga_} --kv-window ${WINDOW:-128} --kv-sparse-from 0 --kv-residents $context" ;;
+    cga_*) echo "$compact --kv-bits ${1#cga_} --kv-select all" ;;
+    index_*_r* | oracle_*_r*) echo "$(flags "${1%_r*}") --kv-refresh ${1##*_r}" ;;
+    index_* | oracle_*) echo "$compact --kv-bits ${BITS:-1.5} --kv-select ${1%_*} --kv-budget ${1##*_}" ;;
     *) echo "--kv $1" ;;
   esac
 }
