@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        f"(default {' '.join(map(str, Design.budgets))})")
     group.add_argument("--index-max-bytes", type=int, default=MAX_BYTES, help=f"all anchors together (default {MAX_BYTES:,})")
     group.add_argument("--end-to-end", type=int, default=0, metavar="STEPS", help="a last stage on the model's own divergence "
-                       "with the choice in the loop (default: none; a quarter of --steps is a good number)")
+                       "with the choice in the loop (default: none)")
     group.add_argument("--state", type=pathlib.Path, help="file where training is kept, and picked up again if it exists "
                        "(default: the sidecar's name with .training)")
 
