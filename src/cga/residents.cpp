@@ -1,6 +1,7 @@
 #include "cga/residents.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace cga {
 
@@ -23,6 +24,11 @@ void Residents::resolve(std::span<const std::int32_t> units, std::int32_t n_slot
   if (n_missing == 0) return;
 
   const auto most = static_cast<std::size_t>(n_slots);
+  if (slots_.empty() && most > 0) {
+    // Nobody's: where all units from 1 on are read, unit u then gets slot u, and four of them lie as a page
+    // does, which attention reads where it is.
+    slots_.push_back({absent, std::numeric_limits<std::int64_t>::max()});
+  }
   const std::size_t n_new = std::min(n_missing, most - std::min(most, slots_.size()));
   find_victims(n_missing - n_new);
   for (std::size_t i = 0; i < units.size(); ++i) {
@@ -63,7 +69,7 @@ void Residents::find_victims(std::size_t n) {
 
 void Residents::forget_from(std::int32_t unit) {
   for (Slot& slot : slots_) {
-    if (slot.unit >= unit) slot = {};
+    if (slot.unit != absent && slot.unit >= unit) slot = {};
   }
   slot_of_.resize(std::min(slot_of_.size(), static_cast<std::size_t>(unit)));
 }

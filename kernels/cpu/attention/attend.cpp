@@ -167,17 +167,40 @@ void tile_over_head(const TileWork& work, std::int32_t page, const HeadBlock<T>&
   }
 }
 
-/// Four units of a choice, as a page.
+/// Units that a choice has at a place of four, up to the tile's last token.
+std::span<const std::int32_t> units_at(const TileWork& work, std::int32_t page) {
+  const std::int32_t n_tokens = work.valid(page, work.blocks.n_rows - 1);
+  return work.sequence.units.subspan(static_cast<std::size_t>(page * page_units),
+                                     static_cast<std::size_t>((n_tokens + unit_tokens - 1) / unit_tokens));
+}
+
+/// Fetches what gather_units will read. Units lie anywhere, so no hardware foresees them.
+template <class E>
+void prefetch_units(const TileWork& work, std::span<const std::int32_t> units) {
+  constexpr std::int32_t line = 64;
+  const std::int32_t head_dim = work.head_dim;
+  const auto vector_bytes = static_cast<std::int32_t>(sizeof(E)) * head_dim;
+  for (const std::int32_t unit : units) {
+    const auto block = head_block<E>(work.params.pages, unit / page_units, work.tile.kv_head);
+    const std::int32_t first = unit % page_units * unit_tokens;
+    const auto* values = reinterpret_cast<const char*>(block.values + first * head_dim);
+    for (std::int32_t i = 0; i < unit_tokens * vector_bytes; i += line) prefetch(values, i);
+    const E* keys = block.keys + first / panel_tokens * panel_tokens * head_dim + first % panel_tokens;
+    for (std::int32_t i = 0; i < head_dim; ++i) prefetch(keys + i * panel_tokens, 0);
+  }
+}
+
+/// Four units of a choice, as a page: where they are, if they are a page, or brought together.
 template <class E>
 void tile_over_units(const TileWork& work, std::int32_t page, const float* q, const SoftmaxState& state,
                      float* unpacked) {
-  const std::span<const std::int32_t> units = work.sequence.units;
-  const std::int32_t first = page * page_units;
-  const std::int32_t n_tokens = work.valid(page, work.blocks.n_rows - 1);
-  const auto chosen = units.subspan(static_cast<std::size_t>(first),
-                                    static_cast<std::size_t>((n_tokens + unit_tokens - 1) / unit_tokens));
+  const auto units = units_at(work, page);
+  if (page + 1 < work.n_pages()) prefetch_units<E>(work, units_at(work, page + 1));
+  bool is_page = units[0] % page_units == 0;
+  for (std::size_t i = 1; i < units.size(); ++i) is_page &= units[i] == units[i - 1] + 1;
   const HeadBlock<E> block =
-      gather_units(work.params.pages, chosen, work.tile.kv_head, reinterpret_cast<E*>(unpacked));
+      is_page ? head_block<E>(work.params.pages, units[0] / page_units, work.tile.kv_head)
+              : gather_units(work.params.pages, units, work.tile.kv_head, reinterpret_cast<E*>(unpacked));
   tile_over_head(work, page, block, q, state, 0);
 }
 
