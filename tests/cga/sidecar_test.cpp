@@ -1,6 +1,7 @@
 // Sidecars: what a valid one gives, that the fingerprint is the Python one, and how damage is named.
 #include "cga/sidecar.h"
 
+#include <cmath>
 #include <cstring>
 #include <fstream>
 #include <functional>
@@ -113,13 +114,31 @@ struct Parts {
   std::vector<std::int8_t> basis = std::vector<std::int8_t>(64 * 128, 5);
   std::vector<std::int64_t> wide_shape = {64, 128}, variance_shape = {128};
   bool shifted = false;
+  // An index, if `with_index` was called: one anchor, 2 heads of 8 channels.
+  std::string anchor;
+  std::vector<std::uint16_t> query, key, weight;
+  std::vector<float> bias = {0.5f, -0.5f};
+  std::vector<std::int64_t> query_shape = {2, 8, 64}, key_shape = {1, 8, 64};
+
+  Parts& with_index() {
+    metadata["select_layers"] = "[1]";
+    metadata["index_heads"] = "2";
+    metadata["index_width"] = "8";
+    metadata["index_quality"] =
+        R"([{"text":"a","select":"index","tokens":1,"budget":64,"kv_bits":1.5,"recall":0.5,"kl":0.1,"ppl_change":0.1,"top1":0.9}])";
+    anchor = "anchor.0.";
+    query.assign(2 * 8 * 64, f32_to_f16(0.1f));
+    key.assign(8 * 64, f32_to_f16(0.1f));
+    weight.assign(2 * 64, f32_to_f16(0.1f));
+    return *this;
+  }
 
   Bytes bytes() const {
     test::SafetensorsWriter writer;
-    for (const auto& [key, value] : metadata) {
+    for (const auto& [name, value] : metadata) {
       std::string escaped;
       for (const char c : value) escaped += c == '"' ? std::string("\\\"") : std::string(1, c);
-      writer.set(key, escaped);
+      writer.set(name, escaped);
     }
     if (shifted) writer.add("odd", "I8", {2}, std::vector<std::int8_t>{1, 2});
     writer.add(prefix + "mean", "F32", {128}, mean).add(prefix + "scale", "F32", {128}, scale);
@@ -129,6 +148,10 @@ struct Parts {
     writer.add(prefix + "basis_wide", "F16", wide_shape, wide);
     writer.add(prefix + "basis_scale", "F16", {64, 1}, basis_scale);
     writer.add(prefix + "basis", basis_type, {64, 128}, basis);
+    if (!anchor.empty()) {
+      writer.add(anchor + "bias", "F32", {2}, bias).add(anchor + "query", "F16", query_shape, query);
+      writer.add(anchor + "key", "F16", key_shape, key).add(anchor + "weight", "F16", {2, 64}, weight);
+    }
     return writer.bytes();
   }
 };
@@ -227,8 +250,66 @@ TEST_CASE("a single wrong part of a sidecar is named", "[sidecar]") {
   }
 }
 
+const Damage index_damages[] = {
+    {[](Parts& p) { p.metadata["select_layers"] = "[2]"; },
+     "metadata select_layers: found 2 layers, expected 1 to 1"},
+    {[](Parts& p) { p.metadata["select_layers"] = "[]"; },
+     "metadata select_layers: found 0 layers in all, expected 1"},
+    {[](Parts& p) {
+       p.metadata["n_layers"] = "2", p.metadata["select_layers"] = "[2]";
+       p.metadata["group_layers"] = "[1,1]", p.metadata["spectra"] = "[[],[]]";
+     },
+     "metadata select_layers: found a group that ends with layer 1, expected an end after layer 0"},
+    {[](Parts& p) { p.metadata.erase("index_heads"); }, "metadata index_heads: found nothing"},
+    {[](Parts& p) { p.metadata["index_heads"] = "1025"; },
+     "metadata index_heads: found 1025, expected at most 1024"},
+    {[](Parts& p) { p.metadata["index_width"] = "10"; },
+     "metadata index_width: found 10, expected a multiple of 4"},
+    {[](Parts& p) { p.metadata["index_width"] = "132"; },
+     "metadata index_width: found 132, expected a multiple of 4"},
+    {[](Parts& p) { p.metadata["index_width"] = "0"; }, "metadata index_width: found 0"},
+    {[](Parts& p) { p.metadata["index_quality"] = "[{}]"; },
+     "metadata index_quality: found an object without"},
+    {[](Parts& p) { p.metadata.erase("index_quality"); }, "metadata index_quality: found nothing"},
+    {[](Parts& p) {
+       p.metadata["defaults"] = R"({"kv_bits":1,"kv_window":64,"kv_sparse_from":0,"kv_budget":40})";
+     },
+     "metadata defaults: found kv_budget 40, expected a multiple of 16"},
+    {[](Parts& p) {
+       p.metadata["defaults"] = R"({"kv_bits":1,"kv_window":64,"kv_sparse_from":0,"kv_budget":0})";
+     },
+     "metadata defaults: found kv_budget 0"},
+    {[](Parts& p) { p.anchor = "anchor.1."; }, "tensor anchor.0.key: found nothing, expected a tensor"},
+    {[](Parts& p) {
+       p.key_shape = {8, 64};
+     },
+     "tensor anchor.0.key: found shape [8, 64], expected 3 dimensions, the first from 1 to 1"},
+    {[](Parts& p) {
+       p.key.resize(2 * 8 * 64), p.key_shape = {2, 8, 64};
+     },
+     "tensor anchor.0.key: found shape [2, 8, 64], expected 3 dimensions, the first from 1 to 1"},
+    {[](Parts& p) {
+       p.query_shape = {8, 2, 64};
+     },
+     "tensor anchor.0.query: found F16 [8, 2, 64], expected F16 [2, 8, 64]"},
+    {[](Parts& p) { p.key[77] = 0x7e00; }, "tensor anchor.0.key: found nan at 77, expected finite numbers"},
+    {[](Parts& p) { p.weight[0] = 0x7c00; }, "tensor anchor.0.weight: found inf at 0"},
+    {[](Parts& p) { p.bias[1] = NAN; }, "tensor anchor.0.bias: found nan at 1, expected finite numbers"},
+};
+
+TEST_CASE("a single wrong part of an index is named", "[sidecar]") {
+  CHECK(refusal_of(Parts().with_index().bytes()).empty());
+  for (const Damage& damage : index_damages) {
+    Parts parts;
+    damage.apply(parts.with_index());
+    const std::string refusal = refusal_of(parts.bytes());
+    INFO(damage.expected << " / " << refusal);
+    CHECK(refusal.find("x.cga: " + std::string(damage.expected)) == 0);
+  }
+}
+
 TEST_CASE("every truncation of a sidecar is refused", "[sidecar]") {
-  const Bytes whole = Parts().bytes();
+  const Bytes whole = Parts().with_index().bytes();
   for (std::size_t n = 0; n < whole.size(); n += n < 3000 ? 1 : 97) {
     INFO(n);
     REQUIRE_FALSE(refusal_of(Bytes(whole.begin(), whole.begin() + static_cast<long>(n))).empty());
