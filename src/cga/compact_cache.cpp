@@ -142,12 +142,17 @@ void CompactCache::store_group(const CompactSequence& sequence, const IncomingTe
   }
   archive_.seal(group, scratch.layers(), sealed);
 
+  const std::int32_t first = text.position / page_tokens;
   std::vector<std::int32_t> from, to;
-  for (auto number = static_cast<std::size_t>(text.position / page_tokens); number < sequence.pages_.size();
-       ++number) {
+  for (auto number = static_cast<std::size_t>(first); number < sequence.pages_.size(); ++number) {
     if (sequence.pages_[number] == CompactSequence::absent) continue;
     from.push_back(static_cast<std::int32_t>(number));
     to.push_back(sequence.pages_[number]);
+  }
+  for (const KeptPage& kept : sequence.kept_) {  // one may have been half full when the text began
+    if (kept.number < first) continue;
+    from.push_back(kept.number);
+    to.push_back(kept.page);
   }
   const std::vector<LayerPages> kept = layers(archive_.layers(group));
   for (std::size_t i = 0; i < kept.size(); ++i) {
