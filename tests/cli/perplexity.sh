@@ -142,7 +142,7 @@ sed 's/lighthouse/windmill/' "$TEXT" >"$WORK/other"
 refused 3 "tokens" --kl-divergence "$BASE" -f "$WORK/other"
 
 # HellaSwag: a cache that stays exact scores as full attention does, to the last bit; one that reads its archive does
-# not. The five tasks are too long for a window of 64.
+# not. The five tasks are long: some 150 tokens may stay exact even with a window of 64.
 SIDECAR="$(cd "$(dirname "$0")/../.." && pwd)/models/SmolLM2-135M-Instruct.Q4_1.cga"
 TASKS=$WORK/tasks
 python3 - "$TEXT" "$TASKS" <<'PY'
@@ -152,7 +152,7 @@ endings = ["the keeper wrote it all down in his notebook.", "a train left for th
            "every stone was put back where it had been found.", "seven is a colour of the sea, he ate."]
 with open(sys.argv[2], "w") as out:
     for i in range(5):
-        print(text[i * 90:i * 90 + 700], i % 2 * 2, *endings, sep="\n", file=out)
+        print(text[i * 90:i * 90 + 1100], i % 2 * 2, *endings, sep="\n", file=out)
 PY
 swag() { # swag SCORES FLAGS...
   local scores=$1
