@@ -140,4 +140,52 @@ refused 3 "size" --kl-divergence "$WORK/cut"
 refused 3 "no base file" --kl-divergence "$TEXT"
 sed 's/lighthouse/windmill/' "$TEXT" >"$WORK/other"
 refused 3 "tokens" --kl-divergence "$BASE" -f "$WORK/other"
+
+# HellaSwag: a cache that stays exact scores as full attention does, to the last bit; one that reads its archive does
+# not. The five tasks are long: some 150 tokens may stay exact even with a window of 64.
+SIDECAR="$(cd "$(dirname "$0")/../.." && pwd)/models/SmolLM2-135M-Instruct.Q4_1.cga"
+TASKS=$WORK/tasks
+python3 - "$TEXT" "$TASKS" <<'PY'
+import sys
+text = " ".join(open(sys.argv[1]).read().split())
+endings = ["the keeper wrote it all down in his notebook.", "a train left for the moon.",
+           "every stone was put back where it had been found.", "seven is a colour of the sea, he ate."]
+with open(sys.argv[2], "w") as out:
+    for i in range(5):
+        print(text[i * 90:i * 90 + 1100], i % 2 * 2, *endings, sep="\n", file=out)
+PY
+swag() { # swag SCORES FLAGS...
+  local scores=$1
+  shift
+  ppl --hellaswag -f "$TASKS" --save-scores "$scores" "$@"
+  [ "$CODE" = 0 ] && contains "$OUT" "Final accuracy: " || fail "--hellaswag $*"
+}
+swag "$WORK/bf16" --kv bf16
+python3 - "$WORK/bf16" "$WORK/out" <<'PY' || fail "scores and accuracy agree"
+import re, sys
+head, *rows = [line.split("\t") for line in open(sys.argv[1]).read().splitlines()]
+assert head[:3] == ["line", "gold", "chosen"] and len(rows) == 5, rows
+assert sorted(int(row[0]) for row in rows) == [1, 7, 13, 19, 25], "each task once"
+for row in rows:
+    scores = [float(score) for score in row[3:]]
+    assert len(scores) == 4 and max(scores) < 0 and int(row[2]) == scores.index(max(scores)), row
+hits = sum(row[1] == row[2] for row in rows)
+assert re.search(rf"Final accuracy: {20 * hits}\.00 % .*, {hits} of 5$", open(sys.argv[2]).read().strip()), hits
+PY
+swag "$WORK/exact" --kv cga --cga "$SIDECAR"
+cmp -s "$WORK/bf16" "$WORK/exact" || fail "a cache that stays exact scores otherwise"
+swag "$WORK/sparse" --kv cga --cga "$SIDECAR" --kv-window 64 --kv-sparse-from 0
+cmp -s "$WORK/bf16" "$WORK/sparse" && fail "the archive was not read"
+swag "$WORK/two" --kv bf16 --hellaswag-tasks 2 -t 1
+[ "$(cat "$WORK/two")" = "$(head -3 "$WORK/bf16")" ] || fail "fewer tasks, other tasks"
+head -5 "$TASKS" >"$WORK/five"
+sed '8s/.*/4/' "$TASKS" >"$WORK/label"
+sed '9s/.*//' "$TASKS" >"$WORK/empty"
+refused 3 "line 5: found the end after 5 lines, expected a multiple of 6" --hellaswag -f "$WORK/five"
+refused 3 "line 8: found '4', expected the label" --hellaswag -f "$WORK/label"
+refused 3 "line 9: found an empty line, expected an ending" --hellaswag -f "$WORK/empty"
+refused 3 "expected at most 64" --hellaswag -f "$TASKS" -c 64
+refused 2 "-f" --hellaswag
+refused 2 "--hellaswag" --hellaswag -f "$TASKS" --kl-full
+refused 2 "--hellaswag" -f "$TASKS" --hellaswag-tasks 5
 [ ! -e "$BASE.tmp" ] || fail "a temporary file was left behind"

@@ -35,6 +35,17 @@ TEST_CASE("one value has no error") {
   CHECK(one.error() == 0.0);
 }
 
+TEST_CASE("the interval of a share is Wilson's") {
+  // 8 of 10, from the formula by hand; the edges stay inside [0, 1], where the binomial error would be 0.
+  CHECK(wilson_95(8, 10).low == Approx(0.4901625).epsilon(1e-6));
+  CHECK(wilson_95(8, 10).high == Approx(0.9433178).epsilon(1e-6));
+  CHECK(wilson_95(0, 10).low == Approx(0.0).margin(1e-12));
+  CHECK(wilson_95(0, 10).high == Approx(0.2775328).epsilon(1e-6));
+  CHECK(wilson_95(10, 10).high == Approx(1.0));
+  CHECK(running_accuracy(8, 10) == "10\t80.00000000%\t[49.0162%, 94.3318%]\n");
+  CHECK(final_accuracy(8, 10) == "\nFinal accuracy: 80.00 % [49.02 %, 94.33 %] (95 %), 8 of 10\n");
+}
+
 TEST_CASE("quantiles are linear between neighbours") {
   const std::vector<float> values = {0.0f, 1.0f, 2.0f, 10.0f};
   CHECK(quantile(values, 0.0) == 0.0);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "tools/cga/commands/perplexity/base.h"
+#include "tools/cga/commands/perplexity/hellaswag.h"
 #include "tools/cga/commands/perplexity/report.h"
 #include "tools/cga/commands/perplexity/run.h"
 #include "tools/cga/commands/perplexity/scorers.h"
@@ -27,6 +28,9 @@ struct PerplexityOptions {
   std::filesystem::path save_base;
   std::filesystem::path compare_with;
   bool compare_with_full = false;
+  bool hellaswag = false;
+  std::int32_t hellaswag_tasks = 400;
+  std::filesystem::path save_scores;
 };
 
 /// The engine for chunks of one length: as many sequences as go through it together. The last token of a
@@ -196,6 +200,27 @@ int compare_with_full(const PerplexityOptions& options, Context& context) {
   return compare({engine, &full}, plan, input, scorer, context);
 }
 
+int score_hellaswag(const PerplexityOptions& options, Context& context) {
+  require_text(options);
+  return run_hellaswag({options.model, options.text, options.hellaswag_tasks, options.save_scores}, context);
+}
+
+/// @param others  what means nothing to tasks
+void add_hellaswag_options(CLI::App& command, PerplexityOptions& options,
+                           const std::vector<CLI::Option*>& others) {
+  CLI::Option* hellaswag = command.add_flag("--hellaswag", options.hellaswag,
+                                            "Score HellaSwag tasks: the text has six lines a task");
+  for (CLI::Option* other : others) hellaswag->excludes(other);
+  command.add_option("--hellaswag-tasks", options.hellaswag_tasks, "Tasks to draw from the file")
+      ->check(whole_number(1))
+      ->type_name("N")
+      ->needs(hellaswag);
+  command
+      .add_option("--save-scores", options.save_scores, "Keep the scores of each task, to compare two runs")
+      ->type_name("FILE")
+      ->needs(hellaswag);
+}
+
 }  // namespace
 
 void add_perplexity(CLI::App& app, Context& context) {
@@ -205,9 +230,10 @@ void add_perplexity(CLI::App& app, Context& context) {
   options->model.engine.n_ctx = options->chunks.n_ctx;
   add_model_options(*command, options->model);
   CLI::Option* text = command->add_option("-f,--file", options->text, "The text")->type_name("FILE");
-  command->add_option("--ids", options->ids, "The text as token ids, from tools/adapt/make_ids.py")
-      ->type_name("FILE")
-      ->excludes(text);
+  CLI::Option* ids =
+      command->add_option("--ids", options->ids, "The text as token ids, from tools/adapt/make_ids.py")
+          ->type_name("FILE")
+          ->excludes(text);
   CLI::Option* chunks =
       command->add_option("--chunks", options->chunks.max_chunks, "Chunks to score; -1: all of the text")
           ->check(whole_number(-1))
@@ -233,14 +259,16 @@ void add_perplexity(CLI::App& app, Context& context) {
           ->excludes(chunks)
           ->excludes(from)
           ->excludes(stride);
-  command
-      ->add_flag(
-          "--kl-full", options->compare_with_full,
-          "Compare with full attention (--kv bf16; f32 for bf16 itself), run beside from weights of its own")
-      ->excludes(save)
-      ->excludes(with);
+  CLI::Option* full = command
+                          ->add_flag("--kl-full", options->compare_with_full,
+                                     "Compare with full attention (--kv bf16; f32 for bf16 itself), run "
+                                     "beside from weights of its own")
+                          ->excludes(save)
+                          ->excludes(with);
+  add_hellaswag_options(*command, *options, {ids, chunks, from, stride, save, with, full});
   context.on_run(command, [options, &context] {
     options->chunks.n_ctx = options->model.engine.n_ctx;
+    if (options->hellaswag) return score_hellaswag(*options, context);
     if (options->compare_with_full) return compare_with_full(*options, context);
     if (!options->compare_with.empty()) return compare_with_file(*options, context);
     return estimate(*options, context);

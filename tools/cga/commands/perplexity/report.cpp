@@ -117,6 +117,23 @@ std::string comparison_summary(const ComparisonTotals& totals) {
   return text;
 }
 
+std::string accuracy_heading() {
+  return "\ntask\tacc_norm\t95% confidence interval\n";
+}
+
+std::string running_accuracy(std::int64_t hits, std::int64_t count) {
+  const Interval interval = wilson_95(hits, count);
+  return fmt::format("{}\t{:.8f}%\t[{:.4f}%, {:.4f}%]\n", count, 100.0 * share(hits, count).value,
+                     100.0 * interval.low, 100.0 * interval.high);
+}
+
+std::string final_accuracy(std::int64_t hits, std::int64_t count) {
+  const Interval interval = wilson_95(hits, count);
+  return fmt::format("\nFinal accuracy: {:.2f} % [{:.2f} %, {:.2f} %] (95 %), {} of {}\n",
+                     100.0 * share(hits, count).value, 100.0 * interval.low, 100.0 * interval.high, hits,
+                     count);
+}
+
 std::string time_estimate(double seconds_per_pass, double passes) {
   const double total = seconds_per_pass * passes;
   const double hours = std::floor(total / 3600.0);

@@ -16,6 +16,11 @@ std::string running_comparison(std::int32_t chunk, const ComparisonTotals& total
 /// Perplexity, divergence and token-probability statistics, a number a line.
 std::string comparison_summary(const ComparisonTotals& totals);
 
+std::string accuracy_heading();
+std::string running_accuracy(std::int64_t hits, std::int64_t count);  ///< a row of a table, with tabs
+/// "Final accuracy: 34.25 % [29.77 %, 39.03 %] (95 %), 137 of 400"
+std::string final_accuracy(std::int64_t hits, std::int64_t count);
+
 /// "1.23 seconds per pass - ETA 0.82 minutes"
 std::string time_estimate(double seconds_per_pass, double passes);
 

@@ -39,6 +39,16 @@ Estimate share(std::int64_t hits, std::int64_t count) {
   return {p, count < 2 ? 0.0 : std::sqrt(p * (1.0 - p) / static_cast<double>(count - 1))};
 }
 
+Interval wilson_95(std::int64_t hits, std::int64_t count) {
+  constexpr double z = 1.95996398454;
+  const auto n = static_cast<double>(count);
+  const double p = static_cast<double>(hits) / n;
+  const double share_of_z = z * z / n;
+  const double middle = p + 0.5 * share_of_z;
+  const double half = z * std::sqrt((p * (1.0 - p) + 0.25 * share_of_z) / n);
+  return {(middle - half) / (1.0 + share_of_z), (middle + half) / (1.0 + share_of_z)};
+}
+
 void ComparisonTotals::add(const RowComparison& row) {
   nll_.add(row.nll);
   nll_base_.add(row.nll_base);

@@ -36,6 +36,14 @@ Estimate root(const Moments& squares);
 /// Share of `hits` in `count` with its binomial error.
 Estimate share(std::int64_t hits, std::int64_t count);
 
+struct Interval {
+  double low = 0, high = 0;
+};
+
+/// Wilson's 95 % interval of the share of `hits` in `count`, which must not be 0: unlike the binomial error
+/// it is honest near 0 and 1.
+Interval wilson_95(std::int64_t hits, std::int64_t count);
+
 /// One scored row beside the base's row for the same token.
 struct RowComparison {
   double nll = 0, nll_base = 0;
