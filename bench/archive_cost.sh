@@ -7,7 +7,7 @@ rate() { # rate FLAGS...: tokens/s of the only test
   "$cga" bench -m "$model" -r 1 --no-warmup -o json "$@" 2>/dev/null | python3 -c 'import json, sys; print(json.load(sys.stdin)[0]["avg_ts"])'
 }
 median() { tr ' ' '\n' <<<"$*" | sort -g | sed -n "$((($# + 1) / 2))p"; }
-archive=(--kv cga --kv-window 128 --kv-sparse-from 0 --kv-residents "$tokens")
+archive=(--kv cga --kv-window 128 --kv-sparse-from 0 --kv-select all --kv-residents "$tokens")
 for test in "prefill -p $tokens -n 0 -d 0" "decode -p 0 -n 32 -d $tokens"; do
   read -r name flags <<<"$test"
   full=() coded=()

@@ -29,5 +29,5 @@ measure() { # measure NAME CONTEXT FLAGS...
 }
 for context in "$@"; do
   [ -n "${ARCHIVE_ONLY:-}" ] || measure bf16 "$context" --kv bf16
-  measure archive "$context" --kv cga --kv-bits 1.5 --kv-window 1024 --kv-sparse-from 2048 --kv-residents 2048
+  measure archive "$context" --kv cga --kv-bits 1.5 --kv-window 1024 --kv-sparse-from 2048 --kv-select all --kv-residents 2048
 done
