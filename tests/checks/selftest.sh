@@ -82,10 +82,10 @@ git -C "$tree" add big.bin
 fails "a large file" "1500001 bytes" tree --root "$tree"
 fresh
 plant models/SmolLM2-135M-Instruct.Q4_1.cga ''
-truncate -s 34000000 "$tree/models/SmolLM2-135M-Instruct.Q4_1.cga"
+truncate -s 40000000 "$tree/models/SmolLM2-135M-Instruct.Q4_1.cga"
 passes "the default model's sidecar" tree --root "$tree"
-truncate -s 34000001 "$tree/models/SmolLM2-135M-Instruct.Q4_1.cga"
-fails "a sidecar over its limit" "34000001 bytes" tree --root "$tree"
+truncate -s 40000001 "$tree/models/SmolLM2-135M-Instruct.Q4_1.cga"
+fails "a sidecar over its limit" "40000001 bytes" tree --root "$tree"
 fresh
 plant README.md "see /home/""somebody/cga"
 fails "a path of one machine" "a path of one machine" tree --root "$tree"
