@@ -21,8 +21,7 @@ def main() -> None:
     figure, axes = plt.subplots(figsize=(7, 4))
     for setting, points in lines.items():
         axes.plot(*zip(*sorted(points)), marker="o", label=setting)
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(sorted({d for points in lines.values() for d, _ in points}))
+    axes.set_xticks(range(0, 1 + max(d for points in lines.values() for d, _ in points), 4096))
     axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
     axes.set_ylim(bottom=0)
     axes.set_xlabel("tokens in the context")
