@@ -14,18 +14,10 @@
 #include "kernels/ops.h"
 #include "support/catch.h"
 #include "support/compare.h"
+#include "support/tensor_values.h"
 
 namespace cga {
 namespace {
-
-template <class T>
-std::vector<T> values(const SafetensorsFile& file, const std::string& name) {
-  const Safetensor* tensor = file.find(name);
-  REQUIRE(tensor != nullptr);
-  std::vector<T> values(tensor->data.size() / sizeof(T));
-  std::memcpy(values.data(), tensor->data.data(), tensor->data.size());
-  return values;
-}
 
 /// One group at one rate on one backend.
 class Codec {
@@ -113,9 +105,10 @@ Agreement agreement(const std::string& device, const std::string& stem) {
     for (const auto& [label, rate] : {std::pair<std::string, double>{"r1", 1.0}, {"r15", 1.5}, {"r2", 2.0}}) {
       INFO(device << ", " << stem << ", group " << g << ", " << label);
       const std::string group = "group." + std::to_string(g) + ".";
-      const auto x = values<float>(vectors, group + "x");
-      const auto expected_codes = values<std::uint8_t>(vectors, (group + "codes_").append(label));
-      const auto expected = values<float>(vectors, (group + "decoded_").append(label));
+      const auto x = test::tensor_values<float>(vectors, group + "x");
+      const auto expected_codes =
+          test::tensor_values<std::uint8_t>(vectors, (group + "codes_").append(label));
+      const auto expected = test::tensor_values<float>(vectors, (group + "decoded_").append(label));
       const Codec codec(device, view, rate);
       const std::vector<std::byte> page = codec.encode(x);
       const auto m = static_cast<std::size_t>(view.m), n = static_cast<std::size_t>(view.n);

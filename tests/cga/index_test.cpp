@@ -10,21 +10,13 @@
 #include <vector>
 
 #include "support/catch.h"
+#include "support/tensor_values.h"
 
 namespace cga {
 namespace {
 
 std::string vector_path(const std::string& name) {
   return std::string(CGA_VECTORS) + "/index/" + name;
-}
-
-template <class T>
-std::vector<T> values(const SafetensorsFile& file, const std::string& name) {
-  const Safetensor* tensor = file.find(name);
-  REQUIRE(tensor != nullptr);
-  std::vector<T> values(tensor->data.size() / sizeof(T));
-  std::memcpy(values.data(), tensor->data.data(), tensor->data.size());
-  return values;
 }
 
 /// θ^(-2i / head_dim), as the model layer computes it.
@@ -57,7 +49,8 @@ TEST_CASE("the same units are chosen as in Python, whatever batches the keys cam
   const SafetensorsFile expected{MappedFile(vector_path("one.safetensors"))};
   const std::int64_t dim = sidecar.metadata().base.dim;
   const std::vector<float> inverse = frequencies(sidecar.metadata().base);
-  const std::vector<std::vector<float>> h{values<float>(expected, "h.0"), values<float>(expected, "h.1")};
+  const std::vector<std::vector<float>> h{test::tensor_values<float>(expected, "h.0"),
+                                          test::tensor_values<float>(expected, "h.1")};
   const auto n_tokens = static_cast<std::int32_t>(static_cast<std::int64_t>(h[0].size()) / dim);
   const auto backend = make_backend(device, 2);
   for (const std::vector<std::int32_t>& pieces :
@@ -76,7 +69,7 @@ TEST_CASE("the same units are chosen as in Python, whatever batches the keys cam
       for (std::int32_t t = n - 64; t < n; ++t) scored.push_back({t, 1, 21, pages});
       if (position + n == n_tokens) {
         for (const std::int32_t count : {1, 5, 12}) {
-          const auto wanted = values<std::int32_t>(expected, "chosen." + std::to_string(count));
+          const auto wanted = test::tensor_values<std::int32_t>(expected, "chosen." + std::to_string(count));
           std::vector<std::int32_t> found(wanted.size());
           step.choose(0, inputs[0], scored, count, found.data());
           std::size_t same = 0;

@@ -16,6 +16,7 @@
 #include "kernels/ops.h"
 #include "support/catch.h"
 #include "support/compare.h"
+#include "support/normal.h"
 
 using namespace cga;
 using cga::test::compare;
@@ -35,13 +36,7 @@ struct Span {  // what one sequence adds to a batch
   std::int32_t position, n_tokens;
 };
 
-std::vector<float> normal(std::size_t n, std::uint32_t seed, float deviation = 1.0f) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> draw(0.0f, deviation);
-  std::vector<float> values(n);
-  for (float& value : values) value = draw(generator);
-  return values;
-}
+using test::normal;
 
 /// A few sequences' whole keys, values and queries, indexed by position; any backend can be given any part of
 /// them.

@@ -10,6 +10,7 @@
 #include "kernels/ops.h"
 #include "support/catch.h"
 #include "support/compare.h"
+#include "support/normal.h"
 
 using namespace cga;
 
@@ -22,13 +23,7 @@ struct Shape {
   KvElement element = KvElement::bf16;
 };
 
-std::vector<float> normal(std::size_t n, std::uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> draw;
-  std::vector<float> values(n);
-  std::generate(values.begin(), values.end(), [&] { return draw(generator); });
-  return values;
-}
+using test::normal;
 
 /// Pages 0 to n_pages - 1 of one layer, in order, full of one sequence.
 class Layer {

@@ -12,19 +12,14 @@
 #include "kernels/ops.h"
 #include "support/catch.h"
 #include "support/compare.h"
+#include "support/normal.h"
 
 using namespace cga;
 using cga::test::compare;
 
 namespace {
 
-std::vector<float> normal(std::size_t n, std::uint32_t seed, float deviation = 1.0f) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> draw(0.0f, deviation);
-  std::vector<float> values(n);
-  for (float& value : values) value = draw(generator);
-  return values;
-}
+using test::normal;
 
 struct Backends {
   std::unique_ptr<Backend> cpu = make_backend("cpu", 2), scalar = make_backend("scalar", 1);

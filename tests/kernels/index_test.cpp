@@ -13,18 +13,13 @@
 #include "kernels/ops.h"
 #include "support/catch.h"
 #include "support/compare.h"
+#include "support/normal.h"
 
 using namespace cga;
 
 namespace {
 
-std::vector<float> normal(std::size_t n, std::uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> draw;
-  std::vector<float> values(n);
-  std::generate(values.begin(), values.end(), [&] { return draw(generator); });
-  return values;
-}
+using test::normal;
 
 struct Shape {
   std::int32_t n_heads, width;

@@ -16,6 +16,7 @@
 #include "quant/weight_type.h"
 #include "support/catch.h"
 #include "support/compare.h"
+#include "support/normal.h"
 
 using namespace cga;
 using cga::test::compare;
@@ -24,13 +25,7 @@ namespace {
 
 constexpr double tolerance = 2e-5;  // as ops.h promises
 
-std::vector<float> normal(std::size_t n, std::uint32_t seed) {
-  std::mt19937 generator(seed);
-  std::normal_distribution<float> draw;
-  std::vector<float> values(n);
-  for (float& value : values) value = draw(generator);
-  return values;
-}
+using test::normal;
 
 struct Shape {
   KvElement element;

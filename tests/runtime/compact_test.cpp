@@ -6,6 +6,7 @@
 
 #include "cga/engine.h"
 #include "runtime/random_text.h"
+#include "runtime/refusal.h"
 #include "support/catch.h"
 
 namespace cga {
@@ -211,25 +212,18 @@ TEST_CASE("settings come from the sidecar, and what is impossible is refused by 
   CHECK(engine.options().kv_window == 64);
   CHECK(engine.options().kv_sparse_from == 128);
 
-  const auto refused = [](const EngineOptions& wrong) -> std::string {
-    try {
-      Engine refusing(wrong);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "accepted";
-  };
   EngineOptions wrong = options("cpu");
   wrong.kv_window = 100;
-  CHECK(refused(wrong).find("--kv-window: found 100, expected a multiple of 64") != std::string::npos);
+  CHECK(test::refusal_of(wrong).find("--kv-window: found 100, expected a multiple of 64") !=
+        std::string::npos);
   wrong = options("cpu");
   wrong.sidecar = CGA_VECTORS "/codec/three-layers.cga";
-  CHECK(refused(wrong).find("does not belong to") != std::string::npos);
+  CHECK(test::refusal_of(wrong).find("does not belong to") != std::string::npos);
   wrong = options("cpu");
   wrong.sidecar.clear();
-  CHECK(refused(wrong).find("there is no sidecar") != std::string::npos);
+  CHECK(test::refusal_of(wrong).find("there is no sidecar") != std::string::npos);
   wrong.kv = KvType::bf16;
-  CHECK(refused(wrong).find("settings of cga beside another kind of cache") != std::string::npos);
+  CHECK(test::refusal_of(wrong).find("settings of cga beside another kind of cache") != std::string::npos);
 }
 
 TEST_CASE("what a cache takes is what was planned for it") {

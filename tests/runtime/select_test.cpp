@@ -6,6 +6,7 @@
 
 #include "cga/engine.h"
 #include "runtime/random_text.h"
+#include "runtime/refusal.h"
 #include "support/catch.h"
 
 namespace cga {
@@ -199,24 +200,17 @@ TEST_CASE("settings of choosing come from the sidecar, and what is impossible is
   CHECK(engine.plan().kv_index > 0);
   CHECK(engine.kv_usage(768).total() == engine.plan().kv);
 
-  const auto refused = [](const EngineOptions& wrong) -> std::string {
-    try {
-      Engine refusing(wrong);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "accepted";
-  };
   EngineOptions wrong = options("cpu");
   wrong.kv_budget = 70;
-  CHECK(refused(wrong).find("--kv-budget: found 70, expected a multiple of 16") != std::string::npos);
+  CHECK(test::refusal_of(wrong).find("--kv-budget: found 70, expected a multiple of 16") !=
+        std::string::npos);
   wrong = options("cpu");
   wrong.kv_refresh = 3;
-  CHECK(refused(wrong).find("--kv-refresh: found 3") != std::string::npos);
+  CHECK(test::refusal_of(wrong).find("--kv-refresh: found 3") != std::string::npos);
   wrong = options("cpu");
   wrong.sidecar = CGA_VECTORS "/codec/qwen2-mixed.cga";
   wrong.kv_select = KvSelect::index;
-  CHECK(refused(wrong).find("has no index") != std::string::npos);
+  CHECK(test::refusal_of(wrong).find("has no index") != std::string::npos);
 }
 
 }  // namespace
