@@ -10,7 +10,8 @@
 
 namespace cga {
 
-std::unique_ptr<Backend> make_backend(std::string_view device, int n_threads) {
+std::unique_ptr<Backend> make_backend(const BackendOptions& options) {
+  const auto [device, n_threads, memory_limit, exact] = options;
   const int n_cores = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   if (device == "auto" || device == "cpu") return cpu::make_backend(n_threads > 0 ? n_threads : n_cores);
   if (device == "scalar") return reference::make_backend();

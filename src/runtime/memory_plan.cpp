@@ -1,13 +1,8 @@
 #include "runtime/memory_plan.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cinttypes>
-#include <cstdio>
 #include <string>
 
-#include "backend/backend.h"
 #include "base/checked.h"
 #include "cga/archive.h"
 #include "cga/prefill_scratch.h"
@@ -57,20 +52,6 @@ WeightSizes measure_weights(const ModelFile& file, const Family& family, const O
   return sizes;
 }
 
-/// Memory of the machine, or what a container may use of it: beyond that, the kernel ends the process.
-std::int64_t memory_there() {
-  std::int64_t there = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
-  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::FILE* file = std::fopen(path, "r");
-    if (file == nullptr) continue;
-    std::int64_t limit = 0;
-    const bool has_limit = std::fscanf(file, "%" SCNd64, &limit) == 1;  // "max" is no number
-    std::fclose(file);
-    if (has_limit && limit > 0) there = std::min(there, limit);
-  }
-  return there;
-}
-
 /// Adds what the codec takes beside keys and values.
 void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hparams, const Ops& ops,
                std::span<const GroupSize> groups) {
@@ -92,6 +73,13 @@ void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hp
 }
 
 }  // namespace
+
+BackendOptions backend_options(const EngineOptions& options) {
+  return {.device = options.device,
+          .n_threads = options.n_threads,
+          .memory_limit = options.memory_limit,
+          .exact = options.exact};
+}
 
 KvLayout kv_layout(const Hparams& hparams, KvType type) {
   const KvLayout layout{hparams.attention.n_kv_heads, hparams.attention.head_dim, kv_element(type)};
@@ -166,19 +154,27 @@ MemoryPlan plan_memory(const EngineOptions& options) {
   std::optional<Sidecar> sidecar;
   if (options.shape.empty()) sidecar = find_sidecar(options, *file, family, hparams);
   resolve_kv_options(resolved, sidecar ? &*sidecar : nullptr);
-  const auto backend = make_backend(options.device, options.n_threads);
+  const auto backend = make_backend(backend_options(options));
   return plan_memory(resolved, *file, family, hparams, backend->ops(), sidecar ? &*sidecar : nullptr);
 }
 
-void check_fits(const MemoryPlan& plan) {
-  const std::int64_t there = memory_there();
-  if (plan.total() <= there) return;
+void check_fits(const MemoryPlan& plan, const DeviceMemory& memory,
+                const std::function<MemoryPlan(std::int32_t)>& plan_at) {
+  if (plan.total() <= memory.available) return;
+  // The largest context that fits, in whole pages; none if even one page does not.
+  std::int32_t fits = 0, fails = div_up(plan.n_ctx, page_tokens);
+  while (fails - fits > 1) {
+    const std::int32_t middle = fits + (fails - fits) / 2;
+    (plan_at(middle * page_tokens).total() <= memory.available ? fits : fails) = middle;
+  }
   throw Error(ErrorKind::memory, "memory plan",
               std::to_string(plan.total()) + " bytes are needed (weights " + std::to_string(plan.weights) +
                   ", KV cache " + std::to_string(plan.kv) + ", scratch " +
                   std::to_string(plan.transform + plan.scratch + plan.prefill) + "), there are " +
-                  std::to_string(there),
-              "use a smaller context (-c), fewer sequences or a smaller model");
+                  std::to_string(memory.available),
+              fits > 0 ? "use a context of at most " + std::to_string(fits * page_tokens) +
+                             " tokens (-c), fewer sequences or a smaller model"
+                       : "use a smaller model or one of smaller weight types");
 }
 
 }  // namespace cga
