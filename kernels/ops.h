@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "tensor/index_layout.h"
 #include "tensor/kv_layout.h"
@@ -201,9 +202,21 @@ struct RopeAppendParams {
   AppendParams append;
 };
 
+/// The largest calls to come, for planning what ops need beside their arguments.
+struct WorkShape {
+  std::int64_t n_tokens = 0;  // rows of a step
+  std::int32_t n_sequences = 0, n_ctx = 0, n_heads = 0, head_dim = 0;
+  std::span<const std::pair<std::int64_t, std::int64_t>> matrices;  // rows, cols
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
+
+  /// Device memory that the backend's own scratch takes.
+  virtual std::int64_t work_bytes(const WorkShape&) const { return 0; }
+  /// Takes it now rather than when it is first needed.
+  virtual void reserve_work(const WorkShape&) {}
 
   /// Arranges a matrix for matmul. F32, F16 and BF16 stay in place; block types may be repacked.
   virtual std::unique_ptr<PreparedWeight> prepare(const WeightView& weight) = 0;
@@ -213,6 +226,9 @@ class Ops {
 
   /// Arranges a table for embed: on the CPU the view itself.
   virtual std::unique_ptr<PreparedWeight> prepare_table(const WeightView& table) = 0;
+
+  /// Memory that prepare_table(table) takes; none if it stays in the file.
+  virtual std::int64_t prepared_table_bytes(const WeightView&) const { return 0; }
 
   /// out[t] = table[ids[t]], dequantised.  table: [n_vocab, dim], of prepare_table; out: [ids.size(), dim],
   /// f32. Exact.

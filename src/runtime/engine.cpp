@@ -85,6 +85,7 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
   e.backend = make_backend(backend_options(options));
   e.options.n_threads = e.backend->n_threads();
   e.info.device = e.backend->description();
+  if (!e.backend->has_compact()) resolve_without_compact(e.options);
   e.sidecar = find_sidecar(e.options, *e.file, family, e.model.hparams);
   const Sidecar* sidecar = e.sidecar ? &*e.sidecar : nullptr;
   resolve_kv_options(e.options, sidecar);
@@ -105,8 +106,10 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
                     std::to_string(e.tokenizer->n_vocab()) + " (the tokens of the vocabulary)");
   }
 
-  e.plan.weights = e.model.weights.bytes();  // a file may hold tensors that nobody reads
+  // A file may hold tensors that nobody reads.
+  e.plan.weights = e.model.weights.bytes() + e.model.weights.embedding->bytes;
   e.make_cache();
+  reserve_work(e.options, e.model.hparams, e.info.n_vocab, e.backend->ops());
   e.activations = std::make_unique<Activations>(*e.backend, e.model.hparams, options.n_ubatch);
 }
 

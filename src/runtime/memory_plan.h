@@ -28,6 +28,9 @@ void check_fits(const MemoryPlan& plan, const DeviceMemory& memory,
 /// @throws Error (usage) if heads cannot be cut into the blocks of `type`
 KvLayout kv_layout(const Hparams& hparams, KvType type);
 
+/// Has ops take their scratch memory now, as planned.
+void reserve_work(const EngineOptions& options, const Hparams& hparams, std::int64_t n_vocab, Ops& ops);
+
 /// Bytes of one page under cga; 0 for any other kind of cache.
 struct CompactBytes {
   std::int64_t archive_page = 0;  // of codes, all groups
