@@ -1,0 +1,89 @@
+// Which kernel attends: tensor cores where there is a path for the shape, else the general kernel.
+#include <algorithm>
+
+#include "kernels/cuda/attention/dispatch.h"
+#include "kernels/cuda/attention/hadamard.cuh"
+#include "kernels/cuda/attention/plan.h"
+#include "kernels/cuda/runtime/check.h"
+
+namespace cga::cuda {
+namespace {
+
+constexpr int warps = 8;
+
+/// to = hadamard(from), one warp a vector; may alias.  from, to: [n_vectors, head_dim], f32
+__global__ void __launch_bounds__(32 * warps)
+    transform_kernel(const float* from, float* to, std::int64_t n_vectors, int head_dim) {
+  extern __shared__ float vectors[];  // [warps, head_dim]
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const std::int64_t vector = std::int64_t{blockIdx.x} * warps + warp;
+  if (vector >= n_vectors) return;
+  float* x = vectors + warp * head_dim;
+  for (int i = lane; i < head_dim; i += 32) x[i] = from[vector * head_dim + i];
+  warp_hadamard(x, head_dim);
+  for (int i = lane; i < head_dim; i += 32) to[vector * head_dim + i] = x[i];
+}
+
+void transform(const float* from, const AttendArgs& args, cudaStream_t stream) {
+  const std::int64_t n_vectors = std::int64_t{args.n_rows} * args.n_heads;
+  const int head_dim = args.layout.head_dim;
+  transform_kernel<<<static_cast<unsigned>((n_vectors + warps - 1) / warps), 32 * warps,
+                     sizeof(float) * warps * head_dim, stream>>>(from, args.out, n_vectors, head_dim);
+  check(cudaGetLastError(), "attend_prefill: transform");
+}
+
+template <KvElement element>
+void decode(const AttendArgs& args, cudaStream_t stream) {
+  if (args.layout.head_dim == 64) return launch_decode<element, 64>(args, stream);
+  launch_decode<element, 128>(args, stream);
+}
+
+template <KvElement element>
+void prefill(const AttendArgs& args, const float* q, cudaStream_t stream) {
+  if (args.layout.head_dim == 64) return launch_prefill<element, 64>(args, q, stream);
+  launch_prefill<element, 128>(args, q, stream);
+}
+
+}  // namespace
+
+void attend_decode(const AttendArgs& args, cudaStream_t stream) {
+  if (args.n_sequences == 0 || args.n_rows == 0 || args.max_tokens == 0) return;
+  if (!has_tensor_path(args.layout)) return attend_general(args, stream);
+  switch (args.layout.element) {
+    case KvElement::bf16:
+      return decode<KvElement::bf16>(args, stream);
+    case KvElement::q8:
+      return decode<KvElement::q8>(args, stream);
+    case KvElement::q4:
+      return decode<KvElement::q4>(args, stream);
+    case KvElement::f32:
+      return;  // has no such path
+  }
+}
+
+void attend_prefill(const AttendArgs& args, cudaStream_t stream) {
+  if (args.n_sequences == 0 || args.n_rows == 0) return;
+  const int group = args.n_heads / args.layout.n_kv_heads;
+  if (!has_tensor_path(args.layout) || args.units || group > tile_rows) return attend_general(args, stream);
+  switch (args.layout.element) {
+    case KvElement::bf16:
+      return prefill<KvElement::bf16>(args, args.q, stream);
+    case KvElement::q8:
+      return prefill<KvElement::q8>(args, args.q, stream);
+    case KvElement::q4:
+      // A tile reads its own rows before it writes them, and no other's: the output holds the queries.
+      transform(args.q, args, stream);
+      prefill<KvElement::q4>(args, args.out, stream);
+      return transform(args.out, args, stream);
+    case KvElement::f32:
+      return;  // has no such path
+  }
+}
+
+std::size_t attend_workspace_bytes(std::int32_t n_heads, std::int32_t head_dim, std::int32_t max_rows,
+                                   std::int32_t max_tokens) {
+  const DecodeWorkspace plan(n_heads, head_dim, std::min(max_rows, launch_sequences), max_tokens);
+  return static_cast<std::size_t>(plan.bytes());
+}
+
+}  // namespace cga::cuda
