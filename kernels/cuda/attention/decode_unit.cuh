@@ -35,18 +35,18 @@ __device__ inline void copy_unit(std::uint32_t buffer, const PageView<element>& 
                                  int kv_head, int n_valid) {
   using Buffer = UnitBuffer<element, head_dim>;
   constexpr int chunks = Buffer::code_row / 16;  // a row
+  static_assert(32 % chunks == 0);
   const int lane = threadIdx.x % 32;
 #pragma unroll
   for (int plane = 0; plane < 2; ++plane) {
     const UnitAddress from = pages.unit(unit_id, plane, kv_head);
     const std::uint32_t codes = buffer + (plane == 0 ? 0 : Buffer::value_codes);
-    constexpr int all = unit_tokens * chunks;
+    const int pitch = plane == 0 ? Buffer::key_pitch : Buffer::value_pitch;
+    const std::uint32_t own = codes + lane / chunks * pitch + lane % chunks * 16;
 #pragma unroll
-    for (int chunk = 0; chunk < all; chunk += 32) {
-      const int row = (chunk + lane) / chunks, column = (chunk + lane) % chunks * 16;
-      const std::uint32_t pitch = plane == 0 ? Buffer::key_pitch : Buffer::value_pitch;
-      copy_async(codes + row * pitch + column, from.codes + row * Buffer::code_row + column,
-                 row < n_valid ? 16 : 0);
+    for (int row = 0; row < unit_tokens; row += 32 / chunks) {  // rows are contiguous in the page
+      copy_async(own + row * pitch, from.codes + row * Buffer::code_row + lane * 16,
+                 lane / chunks + row < n_valid ? 16 : 0);
     }
     if constexpr (Buffer::scale_row > 0) {
       if (lane < unit_tokens * Buffer::scale_row / 16) {

@@ -98,11 +98,6 @@ __global__ void __launch_bounds__(prefill_threads, 2) prefill_kernel(AttendArgs 
   const bool idle = warp_row >= n_rows;
   const int warp_first = first_position + warp_row / group;  // positions of the warp's first and last row
   const int warp_last = first_position + (min(warp_row + 32, n_rows) - 1) / group;
-  int positions[4];
-#pragma unroll
-  for (int i = 0; i < 4; ++i) {
-    positions[i] = first_position + min(warp_row + i / 2 * 16 + i % 2 * 8 + g, n_rows - 1) / group;
-  }
   const std::uint32_t queries = shared_address(shared) + warp_row * pitch;
   WarpRows<Half, head_dim> rows;
   const float scale = args.scale * 1.44269504f;  // scores in units of log2
@@ -114,7 +109,12 @@ __global__ void __launch_bounds__(prefill_threads, 2) prefill_kernel(AttendArgs 
     pages.values_ready(page, n_pages);
     if (!sees) continue;
     if (token + page_tokens - 1 > warp_first) {
-      rows.mask({positions[0] - token, positions[1] - token, positions[2] - token, positions[3] - token});
+      int last[4];  // a row's own token; divided here, because registers are short everywhere else
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        last[i] = first_position - token + (warp_row + i / 2 * 16 + i % 2 * 8 + g) / group;
+      }
+      rows.mask(last);
     }
     rows.advance(scale);
     rows.multiply_values(shared_address(shared + Shape::values));

@@ -30,10 +30,14 @@ __device__ inline void copy_page(std::uint32_t to, const std::byte* from, int n_
   using Buffer = PageBuffer<element, head_dim>;
   constexpr int chunks = Buffer::code_row / 16;  // a row
   constexpr int pitch = Buffer::staged ? Buffer::code_row : Buffer::pitch;
+  static_assert(prefill_threads % chunks == 0);
+  // Rows are contiguous in the page; all but the first address of a thread are it and a constant.
+  const int first_row = threadIdx.x / chunks;
+  const std::uint32_t own = to + first_row * pitch + threadIdx.x % chunks * 16;
+  const std::byte* own_from = from + threadIdx.x * 16;
 #pragma unroll
-  for (int at = 0; at < page_tokens * chunks; at += prefill_threads) {
-    const int row = (at + threadIdx.x) / chunks, column = (at + threadIdx.x) % chunks * 16;
-    copy_async(to + row * pitch + column, from + row * Buffer::code_row + column, row < n_valid ? 16 : 0);
+  for (int row = 0; row < page_tokens; row += prefill_threads / chunks) {
+    copy_async(own + row * pitch, own_from + row * Buffer::code_row, first_row + row < n_valid ? 16 : 0);
   }
   if constexpr (Buffer::staged) {
     constexpr int codes = page_tokens * Buffer::code_row, all = page_tokens * Buffer::scale_row / 16;
