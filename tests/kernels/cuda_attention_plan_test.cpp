@@ -9,45 +9,59 @@
 using namespace cga;
 using namespace cga::cuda;
 
+namespace {
+constexpr std::int32_t tile_counts[] = {1, 2, 3, 5, 8, 9, 32, 128, 1000};
+}
+
 TEST_CASE("splits cover a sequence of any length and stay few enough for two levels of merging",
           "[attention][plan]") {
-  for (std::int32_t length = 1; length < 3'000'000; length += 1 + length / 50) {
-    const std::int32_t tokens = split_tokens(length), splits = n_splits(length);
-    REQUIRE(tokens % page_tokens == 0);
-    REQUIRE(std::int64_t{splits} * tokens >= length);
-    REQUIRE(std::int64_t{splits - 1} * tokens < length);
-    REQUIRE(splits <= most_splits);
+  for (const std::int32_t tiles : tile_counts) {
+    for (std::int32_t length = 1; length < 3'000'000; length += 1 + length / 50) {
+      const std::int32_t tokens = split_tokens(length, tiles), splits = n_splits(length, tiles);
+      REQUIRE(tokens % page_tokens == 0);
+      REQUIRE(std::int64_t{splits} * tokens >= length);
+      REQUIRE(std::int64_t{splits - 1} * tokens < length);
+      REQUIRE(splits <= most_splits);
+      if (length <= 16384) REQUIRE(splits <= most_merged);
+    }
   }
 }
 
-TEST_CASE("the grid's bound holds for every shorter sequence, too", "[attention][plan]") {
-  std::int32_t most = 0;
-  for (std::int32_t length = 1; length <= 300'000; ++length) {
-    if (n_splits(length) > most) most = n_splits(length);
-    if (max_splits(length) < most) FAIL("a sequence of at most " << length << " tokens has " << most);
+TEST_CASE("the grid's bound holds for every shorter sequence, too, and is met by one", "[attention][plan]") {
+  for (const std::int32_t tiles : tile_counts) {
+    std::int32_t most = 0, wrong = 0;
+    for (std::int32_t length = 1; length <= 300'000; ++length) {
+      if (n_splits(length, tiles) > most) most = n_splits(length, tiles);
+      if (max_splits(length, tiles) != most) wrong = length;
+    }
+    INFO(tiles << " tiles");
+    CHECK(wrong == 0);
   }
-  for (const std::int32_t length : {1, 64, 65, 1024, 1025, 1500, 8192, 8193, 65536}) {
-    CHECK(max_splits(length) <= most_splits);
-  }
-  CHECK(max_splits(2048) == 16);
-  CHECK(max_splits(1'000'000) == most_splits);
 }
 
-TEST_CASE("workspaces grow with the bound, and counters stay where they are", "[attention][plan]") {
-  std::int64_t before = 0;
-  for (const std::int32_t length : {1, 1000, 1025, 5000, 9000, 70'000, 131'072, 1'000'000}) {
-    const DecodeWorkspace plan(32, 128, 4, length), fewer(32, 128, 1, length);
-    CHECK(plan.bytes() >= before);
-    CHECK(fewer.bytes() < plan.bytes());
-    CHECK(plan.counter(3, 7) == fewer.counter(3, 7));
-    CHECK(plan.state_offset() == fewer.state_offset());
-    before = plan.bytes();
+TEST_CASE("fewer tiles of heads never ask for less workspace", "[attention][plan]") {
+  for (const std::int32_t length : {1, 600, 5000, 20'000, 131'072, 1'000'000}) {
+    std::int32_t before = most_splits;
+    for (const std::int32_t tiles : tile_counts) {
+      CHECK(max_splits(length, tiles) <= before);
+      before = max_splits(length, tiles);
+    }
   }
+  CHECK(decode_tiles(8, 4) == 8);
+  CHECK(decode_tiles(1, 12) == 2);
+}
+
+TEST_CASE("counters stay where they are, whatever is launched", "[attention][plan]") {
+  const DecodeWorkspace plan(32, 128, 4, 40), fewer(32, 128, 1, 16);
+  CHECK(fewer.bytes() < plan.bytes());
+  CHECK(plan.counter(3, 7) == fewer.counter(3, 7));
+  CHECK(plan.state_offset() == fewer.state_offset());
 }
 
 TEST_CASE("states of sequences, slots and heads have places of their own", "[attention][plan]") {
-  const DecodeWorkspace plan(6, 64, 3, 5000);
-  REQUIRE(plan.n_slots == max_splits(5000) + merge_width);
+  const DecodeWorkspace plan(6, 64, 3, 40);
+  REQUIRE(plan.n_slots == 40 + merge_group);
+  REQUIRE(DecodeWorkspace(6, 64, 3, 32).n_slots == 32);  // merged at once
   std::set<std::int64_t> vectors, counters;
   for (std::int32_t sequence = 0; sequence < 3; ++sequence) {
     for (std::int32_t head = 0; head < 6; ++head) {

@@ -1,8 +1,8 @@
 // Which kernel attends: tensor cores where there is a path for the shape, else the general kernel.
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/attention/dispatch.h"
-#include "kernels/cuda/attention/hadamard.cuh"
 #include "kernels/cuda/attention/plan.h"
 #include "kernels/cuda/runtime/check.h"
 
@@ -11,24 +11,48 @@ namespace {
 
 constexpr int warps = 8;
 
-/// to = hadamard(from), one warp a vector; may alias.  from, to: [n_vectors, head_dim], f32
+/// to = hadamard(from), one warp a vector, in registers; may alias.  from, to: [n_vectors, head_dim], f32
+template <int head_dim>
 __global__ void __launch_bounds__(32 * warps)
-    transform_kernel(const float* from, float* to, std::int64_t n_vectors, int head_dim) {
-  extern __shared__ float vectors[];  // [warps, head_dim]
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const std::int64_t vector = std::int64_t{blockIdx.x} * warps + warp;
+    transform_kernel(const float* from, float* to, std::int64_t n_vectors) {
+  constexpr int each = head_dim / 32;  // of a lane: values each * lane to each * lane + each - 1
+  const int lane = threadIdx.x % 32;
+  const std::int64_t vector = std::int64_t{blockIdx.x} * warps + threadIdx.x / 32;
   if (vector >= n_vectors) return;
-  float* x = vectors + warp * head_dim;
-  for (int i = lane; i < head_dim; i += 32) x[i] = from[vector * head_dim + i];
-  warp_hadamard(x, head_dim);
-  for (int i = lane; i < head_dim; i += 32) to[vector * head_dim + i] = x[i];
+  using Piece = std::conditional_t<each == 4, float4, float2>;
+  union {
+    Piece piece;
+    float x[each];
+  } own;
+  own.piece = reinterpret_cast<const Piece*>(from + vector * head_dim)[lane];
+#pragma unroll
+  for (int distance = 1; distance < head_dim; distance *= 2) {
+    float sum[each];
+#pragma unroll
+    for (int i = 0; i < each; ++i) {
+      const bool second = distance < each ? i & distance : lane & (distance / each);
+      const float other =
+          distance < each ? own.x[i ^ distance] : __shfl_xor_sync(~0u, own.x[i], distance / each);
+      sum[i] = second ? other - own.x[i] : own.x[i] + other;
+    }
+#pragma unroll
+    for (int i = 0; i < each; ++i) own.x[i] = sum[i];
+  }
+  const float factor = __fdiv_rn(1.0f, __fsqrt_rn(static_cast<float>(head_dim)));
+#pragma unroll
+  for (int i = 0; i < each; ++i) own.x[i] *= factor;
+  reinterpret_cast<Piece*>(to + vector * head_dim)[lane] = own.piece;
 }
 
+/// args.out = hadamard(from), for head_dim 64 and 128.
 void transform(const float* from, const AttendArgs& args, cudaStream_t stream) {
   const std::int64_t n_vectors = std::int64_t{args.n_rows} * args.n_heads;
-  const int head_dim = args.layout.head_dim;
-  transform_kernel<<<static_cast<unsigned>((n_vectors + warps - 1) / warps), 32 * warps,
-                     sizeof(float) * warps * head_dim, stream>>>(from, args.out, n_vectors, head_dim);
+  const auto grid = static_cast<unsigned>((n_vectors + warps - 1) / warps);
+  if (args.layout.head_dim == 64) {
+    transform_kernel<64><<<grid, 32 * warps, 0, stream>>>(from, args.out, n_vectors);
+  } else {
+    transform_kernel<128><<<grid, 32 * warps, 0, stream>>>(from, args.out, n_vectors);
+  }
   check(cudaGetLastError(), "attend_prefill: transform");
 }
 
@@ -81,8 +105,10 @@ void attend_prefill(const AttendArgs& args, cudaStream_t stream) {
 }
 
 std::size_t attend_workspace_bytes(std::int32_t n_heads, std::int32_t head_dim, std::int32_t max_rows,
-                                   std::int32_t max_tokens) {
-  const DecodeWorkspace plan(n_heads, head_dim, std::min(max_rows, launch_sequences), max_tokens);
+                                   std::int32_t max_tokens, std::int32_t n_kv_heads) {
+  const std::int32_t tiles = decode_tiles(n_kv_heads, n_heads / n_kv_heads);
+  const DecodeWorkspace plan(n_heads, head_dim, std::min(max_rows, launch_sequences),
+                             max_splits(max_tokens, tiles));
   return static_cast<std::size_t>(plan.bytes());
 }
 

@@ -61,7 +61,8 @@ void attend_prefill(const AttendArgs& args, cudaStream_t stream);
 /// What attend_decode needs for up to max_rows sequences of up to max_tokens tokens. Must be filled with
 /// zeros once, before the first call, and belongs to attend_decode from then on: its counters return to zero
 /// by themselves. One workspace serves one stream at a time, and calls of one n_heads.
+/// @param n_kv_heads  1 will do for any; the true number asks for less
 std::size_t attend_workspace_bytes(std::int32_t n_heads, std::int32_t head_dim, std::int32_t max_rows,
-                                   std::int32_t max_tokens);
+                                   std::int32_t max_tokens, std::int32_t n_kv_heads = 1);
 
 }  // namespace cga::cuda

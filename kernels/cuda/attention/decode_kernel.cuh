@@ -15,9 +15,11 @@ namespace cga::cuda {
 template <KvElement element, int head_dim>
 struct DecodeShape {
   static constexpr int unit_bytes = UnitBuffer<element, head_dim>::bytes;
-  static constexpr int stages = std::clamp(16384 / unit_bytes, 2, 6);  // units of a warp under way
+  static constexpr int stages = std::clamp(10240 / unit_bytes, 2, 4);  // units of a warp under way
   static constexpr int query_bytes = tile_heads * (head_dim + 4) * 4;
   static constexpr int merge_bytes = decode_warps * query_bytes;  // the warps' sums, where buffers were
+  // bf16 has room for three CTAs a multiprocessor; codes cost more instructions and want more warps.
+  static constexpr int ctas = element == KvElement::bf16 ? 3 : 4;
   static constexpr int shared_bytes = query_bytes + std::max(decode_warps * stages * unit_bytes, merge_bytes);
 };
 
@@ -130,11 +132,13 @@ __device__ void merge_warps(const WarpState<head_dim>& state, float* sums, float
 
 /// Grid: [splits of the longest sequence, tiles of heads, sequences].
 template <KvElement element, int head_dim>
-__global__ void __launch_bounds__(decode_threads) decode_kernel(AttendArgs args, DecodeWorkspace plan) {
+__global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>::ctas)
+    decode_kernel(AttendArgs args, DecodeWorkspace plan) {
   using Shape = DecodeShape<element, head_dim>;
   extern __shared__ __align__(16) std::byte shared[];
   const SequenceMeta meta = args.sequences[blockIdx.z];
-  const int length = meta.position + 1, tokens = split_tokens(length), split = blockIdx.x;
+  const int length = meta.position + 1, split = blockIdx.x, n_tiles = gridDim.y;
+  const int tokens = split_tokens(length, n_tiles);
   const int begin = split * tokens;
   if (meta.n_tokens == 0 || begin >= length) return;
   const int group = args.n_heads / args.layout.n_kv_heads, tiles = (group + tile_heads - 1) / tile_heads;
@@ -188,23 +192,21 @@ __global__ void __launch_bounds__(decode_threads) decode_kernel(AttendArgs args,
   const std::int64_t first = plan.vector(blockIdx.z, 0, 0);
   const StateSlots slots{states + first, sums + first * head_dim, args.n_heads, head_dim};
   const StateTarget end{-1, args.out + row, element == KvElement::q4};
-  const int splits = n_splits(length);
+  const int splits = n_splits(length, n_tiles);
   merge_warps<element, head_dim>(state, reinterpret_cast<float*>(buffers), queries, slots,
                                  splits == 1 ? -1 : split, first_head, n_heads);
-  if (splits > 1) {
-    const int neighbours = split / merge_width, first_slot = neighbours * merge_width;
-    const int n = min(merge_width, splits - first_slot);
+  if (splits > 1 && splits <= most_merged) {
+    if (!arrives_last(counters, splits)) return;
+    merge_slots<head_dim>(slots, 0, splits, first_head, n_heads, end, queries);
+  } else if (splits > most_merged) {
+    const int neighbours = split / merge_group, first_slot = neighbours * merge_group;
+    const int n = min(merge_group, splits - first_slot), merged = plan.n_slots - merge_group;
     if (!arrives_last(counters + 1 + neighbours, n)) return;
-    if (splits <= merge_width) {
-      merge_slots<head_dim>(slots, 0, splits, first_head, n_heads, end, queries);
-    } else {
-      const int merged = plan.n_slots - merge_width;
-      const StateTarget part{merged + neighbours, nullptr, false};
-      merge_slots<head_dim>(slots, first_slot, n, first_head, n_heads, part, queries);
-      const int n_merged = (splits + merge_width - 1) / merge_width;
-      if (!arrives_last(counters, n_merged)) return;
-      merge_slots<head_dim>(slots, merged, n_merged, first_head, n_heads, end, queries);
-    }
+    const StateTarget part{merged + neighbours, nullptr, false};
+    merge_slots<head_dim>(slots, first_slot, n, first_head, n_heads, part, queries);
+    const int n_merged = (splits + merge_group - 1) / merge_group;
+    if (!arrives_last(counters, n_merged)) return;
+    merge_slots<head_dim>(slots, merged, n_merged, first_head, n_heads, end, queries);
   }
   __syncthreads();
   write_results<head_dim>(queries, first_head, n_heads, end);
@@ -217,13 +219,13 @@ void launch_decode(const AttendArgs& args, cudaStream_t stream) {
                              shared),
         "attend_decode");
   const int group = args.n_heads / args.layout.n_kv_heads;
-  const int tiles = args.layout.n_kv_heads * ((group + tile_heads - 1) / tile_heads);
+  const int tiles = decode_tiles(args.layout.n_kv_heads, group), splits = max_splits(args.max_tokens, tiles);
   AttendArgs part = args;
   for (int first = 0; first < args.n_sequences; first += launch_sequences) {
     part.sequences = args.sequences + first;
     part.n_sequences = std::min(launch_sequences, args.n_sequences - first);
-    const dim3 grid(max_splits(args.max_tokens), tiles, part.n_sequences);
-    const DecodeWorkspace plan(args.n_heads, head_dim, part.n_sequences, args.max_tokens);
+    const dim3 grid(splits, tiles, part.n_sequences);
+    const DecodeWorkspace plan(args.n_heads, head_dim, part.n_sequences, splits);
     decode_kernel<element, head_dim><<<grid, decode_threads, shared, stream>>>(part, plan);
     check(cudaGetLastError(), "attend_decode");
   }

@@ -35,46 +35,67 @@ struct StateTarget {
   bool transformed;
 };
 
-/// Merges up to merge_width states from consecutive slots. All threads of the CTA call it.
+/// The weights of up to most_merged states, and their merged (m, l) if the target is a slot.
+__device__ inline void weigh_slots(float (&weights)[tile_heads][most_merged], const StateSlots& slots,
+                                   int first_slot, int n_slots, int first_head, int n_heads,
+                                   const StateTarget& target) {
+  constexpr int lanes = decode_threads / tile_heads, each = most_merged / lanes;  // states a thread
+  const int lane = threadIdx.x % lanes, h = threadIdx.x / lanes;
+  float2 state[each];
+  float largest = -INFINITY, total = 0;
+#pragma unroll
+  for (int i = 0; i < each; ++i) {
+    const int slot = lane + i * lanes;
+    state[i] = {-INFINITY, 0};
+    if (slot < n_slots && h < n_heads) state[i] = __ldcg(slots.state(first_slot + slot, first_head + h));
+    largest = fmaxf(largest, state[i].x);
+  }
+  for (int other = lanes / 2; other > 0; other /= 2) {
+    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, other));
+  }
+#pragma unroll
+  for (int i = 0; i < each; ++i) {
+    state[i].x = state_weight(state[i].x, largest);
+    total += state[i].x * state[i].y;
+  }
+  for (int other = lanes / 2; other > 0; other /= 2) total += __shfl_xor_sync(~0u, total, other);
+#pragma unroll
+  for (int i = 0; i < each; ++i) {
+    weights[h][lane + i * lanes] = target.slot < 0 ? state[i].x / total : state[i].x;
+  }
+  if (target.slot >= 0 && lane == 0 && h < n_heads) {
+    __stcg(slots.state(target.slot, first_head + h), make_float2(largest, total));
+  }
+}
+
+/// Merges up to most_merged states from consecutive slots. All threads of the CTA call it.
 /// @param first_head  of n_heads <= tile_heads
 /// @param scratch     [tile_heads, head_dim + 4], f32, in shared memory
 template <int head_dim>
 __device__ void merge_slots(const StateSlots& slots, int first_slot, int n_slots, int first_head, int n_heads,
                             const StateTarget& target, float* scratch) {
-  __shared__ float weights[tile_heads][merge_width];
-  static_assert(tile_heads * merge_width == decode_threads);
-  const int i = threadIdx.x % merge_width, h = threadIdx.x / merge_width;
-  const float2 none = {-INFINITY, 0};
-  const float2 state =
-      i < n_slots && h < n_heads ? __ldcg(slots.state(first_slot + i, first_head + h)) : none;
-  float largest = state.x;
-  for (int lanes = merge_width / 2; lanes > 0; lanes /= 2) {
-    largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, lanes));
-  }
-  const float weight = state_weight(state.x, largest);
-  float total = weight * state.y;
-  for (int lanes = merge_width / 2; lanes > 0; lanes /= 2) total += __shfl_xor_sync(~0u, total, lanes);
-  weights[h][i] = target.slot < 0 ? weight / total : weight;
-  if (target.slot >= 0 && i == 0 && h < n_heads) {
-    __stcg(slots.state(target.slot, first_head + h), make_float2(largest, total));
-  }
+  __shared__ float weights[tile_heads][most_merged];
+  weigh_slots(weights, slots, first_slot, n_slots, first_head, n_heads, target);
   __syncthreads();
-
   for (int at = threadIdx.x; at < n_heads * head_dim / 4; at += decode_threads) {
     const int head = at / (head_dim / 4), dim = at % (head_dim / 4) * 4;
-    float4 values[merge_width];
-#pragma unroll
-    for (int s = 0; s < merge_width; ++s) {  // all loads first: they take as long as one
-      values[s] =
-          s < n_slots
-              ? __ldcg(reinterpret_cast<const float4*>(slots.sum(first_slot + s, first_head + head) + dim))
-              : float4{0, 0, 0, 0};
-    }
+    const float* from = slots.sum(first_slot, first_head + head) + dim;
+    const std::int64_t step = slots.sum(1, 0) - slots.sum(0, 0);
     float4 sum = {0, 0, 0, 0};
+    constexpr int together = 16;
+    for (int s = 0; s < n_slots; s += together) {
+      float4 values[together];
 #pragma unroll
-    for (int s = 0; s < merge_width; ++s) {
-      const float w = weights[head][s];
-      sum.x += w * values[s].x, sum.y += w * values[s].y, sum.z += w * values[s].z, sum.w += w * values[s].w;
+      for (int i = 0; i < together; ++i) {  // all loads first: they take as long as one
+        values[i] = {0, 0, 0, 0};
+        if (s + i < n_slots) values[i] = __ldcg(reinterpret_cast<const float4*>(from + (s + i) * step));
+      }
+#pragma unroll
+      for (int i = 0; i < together; ++i) {
+        const float w = weights[head][s + i];
+        sum.x += w * values[i].x, sum.y += w * values[i].y, sum.z += w * values[i].z,
+            sum.w += w * values[i].w;
+      }
     }
     if (target.slot >= 0) {
       __stcg(reinterpret_cast<float4*>(slots.sum(target.slot, first_head + head) + dim), sum);

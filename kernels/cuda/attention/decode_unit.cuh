@@ -186,7 +186,8 @@ __device__ inline void unit_scores(float (&scores)[4], const QueryFragments<head
   using Buffer = UnitBuffer<element, head_dim>;
   const int g = threadIdx.x % 32 / 4;
   const auto* scales = reinterpret_cast<const __half*>(buffer + Buffer::key_scales);
-  float high[4] = {}, low[4] = {};
+  float parts[2][4] =
+      {};  // of codes: a block's; else two chains, since a chain's products wait for each other
 #pragma unroll
   for (int i = 0; i < 4; ++i) scores[i] = 0;
 #pragma unroll
@@ -196,22 +197,22 @@ __device__ inline void unit_scores(float (&scores)[4], const QueryFragments<head
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
       const SplitPair(&b)[2] = q.pairs[2 * block + k];
-      mma<bf16>(high, a[k], b[0].high, b[1].high);
-      mma<bf16>(low, a[k], b[0].low, b[1].low);
+      mma<bf16>(parts[k], a[k], b[0].high, b[1].high);
+      mma<bf16>(parts[k], a[k], b[0].low, b[1].low);
     }
     if constexpr (Buffer::scale_row > 0) {
       const float scale[2] = {__half2float(scales[g * (head_dim / 32) + block]),
                               __half2float(scales[(g + 8) * (head_dim / 32) + block])};
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        scores[i] += scale[i / 2] * (high[i] + low[i]);
-        high[i] = low[i] = 0;
+        scores[i] += scale[i / 2] * (parts[0][i] + parts[1][i]);
+        parts[0][i] = parts[1][i] = 0;
       }
     }
   }
   if constexpr (Buffer::scale_row == 0) {
 #pragma unroll
-    for (int i = 0; i < 4; ++i) scores[i] = high[i] + low[i];
+    for (int i = 0; i < 4; ++i) scores[i] = parts[0][i] + parts[1][i];
   }
 }
 

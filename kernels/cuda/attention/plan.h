@@ -1,10 +1,10 @@
 // How attention is cut into CTAs: pure functions that host and device share, header only so that they can be
 // tested where there is no CUDA.
 //
-// Decoding cuts a sequence into splits. Their size follows from the sequence's own length alone, so that
-// neither neighbours nor the grid's upper bound change a result. Splits are merged as a tree of two levels:
-// the last CTA of each merge_width neighbours merges these while others still read pages; the last of those
-// merges what is left. One CTA that merged all of 256 splits would take as long as a tenth of the reading.
+// Decoding cuts a sequence into splits. Their size follows from the sequence's own length and the model
+// alone, so that neither neighbours nor the grid's upper bound change a result. The CTA that is the last to
+// finish merges them: at most 32, because one CTA that merged all of 256 would take as long as a tenth of the
+// reading. More are merged in two levels, groups of 16 while other CTAs still read pages, then the groups.
 #pragma once
 
 #include <cstddef>
@@ -15,35 +15,54 @@
 
 namespace cga::cuda {
 
-inline constexpr std::int32_t merge_width = 16;
-inline constexpr std::int32_t most_splits = merge_width * merge_width;
+inline constexpr std::int32_t most_merged = 32;  // states that one CTA merges
+inline constexpr std::int32_t merge_group = 16;  // splits of a group, where there are more
+inline constexpr std::int32_t most_splits = merge_group * merge_group;
 inline constexpr std::int32_t launch_sequences = 256;  // of one launch; more sequences take more launches
 inline constexpr std::int32_t tile_heads = 8;          // query heads of a decoding CTA: N of mma.m16n8k16
 
-/// Tokens a split of a sequence of `length` tokens; a multiple of page_tokens. Small enough to occupy the
-/// device, large enough that reading outweighs starting and merging.
-CGA_HOST_DEVICE constexpr std::int32_t split_tokens(std::int32_t length) {
-  if (length <= 1024) return 64;
-  if (length <= 8192) return 128;
-  std::int32_t tokens = 256;
-  while (tokens < (length + most_splits - 1) / most_splits) tokens *= 2;
+/// What long sequences' splits are chosen for: about two CTAs a multiprocessor of an H100, all at once. One
+/// alone can nearly use its multiprocessor's share of the bandwidth; the second hides where one begins and
+/// ends.
+inline constexpr std::int32_t enough_ctas = 320;
+
+/// The most splits of long sequences.
+CGA_HOST_DEVICE constexpr std::int32_t long_splits(std::int32_t n_tiles) {
+  const std::int32_t enough = enough_ctas / n_tiles;
+  return enough < most_merged ? most_merged : enough > most_splits ? most_splits : enough;
+}
+
+/// Tokens a split of a sequence of `length` tokens, a multiple of page_tokens. Up to 512 tokens are not worth
+/// a merge; up to 16384 a merge of two levels is not worth the parallelism.
+/// @param n_tiles  tiles of heads a sequence
+CGA_HOST_DEVICE constexpr std::int32_t split_tokens(std::int32_t length, std::int32_t n_tiles) {
+  if (length <= 512) return 512;
+  if (length <= 2048) return 128;
+  if (length <= 8192) return 256;
+  std::int32_t tokens = 512;
+  while (tokens < (length + long_splits(n_tiles) - 1) / long_splits(n_tiles)) tokens *= 2;
   return tokens;
 }
 
-CGA_HOST_DEVICE constexpr std::int32_t n_splits(std::int32_t length) {
-  const std::int32_t tokens = split_tokens(length);
+CGA_HOST_DEVICE constexpr std::int32_t n_splits(std::int32_t length, std::int32_t n_tiles) {
+  const std::int32_t tokens = split_tokens(length, n_tiles);
   return (length + tokens - 1) / tokens;
 }
 
 /// The most splits a sequence of up to `max_length` tokens has. Not n_splits(max_length): that falls wherever
-/// split_tokens doubles.
-CGA_HOST_DEVICE constexpr std::int32_t max_splits(std::int32_t max_length) {
-  std::int32_t most = n_splits(max_length);
-  for (const std::int32_t last : {1024, 8192}) {  // the longest with splits of 64, of 128
-    if (last < max_length && n_splits(last) > most) most = n_splits(last);
+/// split_tokens grows.
+CGA_HOST_DEVICE constexpr std::int32_t max_splits(std::int32_t max_length, std::int32_t n_tiles) {
+  std::int32_t most = n_splits(max_length, n_tiles);
+  for (const std::int32_t last : {2048, 8192}) {  // the longest with splits of 128, of 256
+    if (last < max_length && n_splits(last, n_tiles) > most) most = n_splits(last, n_tiles);
   }
-  for (std::int64_t last = 256 * most_splits; last < max_length; last *= 2) most = most_splits;
-  return most;
+  // All doublings end at the same number of splits.
+  return 512 * long_splits(n_tiles) < max_length ? long_splits(n_tiles) : most;
+}
+
+/// Tiles of up to tile_heads query heads that a row of a sequence makes.
+CGA_HOST_DEVICE constexpr std::int32_t decode_tiles(std::int32_t n_kv_heads, std::int32_t group) {
+  return n_kv_heads * ((group + tile_heads - 1) / tile_heads);
 }
 
 /// Where a decoding CTA leaves what it computed: the workspace holds counters, then (m, l) and then sums of
@@ -51,14 +70,15 @@ CGA_HOST_DEVICE constexpr std::int32_t max_splits(std::int32_t max_length) {
 struct DecodeWorkspace {
   std::int32_t n_heads, head_dim, n_sequences /* <= launch_sequences */, n_slots;
 
-  static constexpr std::int32_t counters = 1 + merge_width;  // a (sequence, tile of heads): merges, groups
+  static constexpr std::int32_t counters = 1 + merge_group;  // a (sequence, tile of heads): all, groups
 
+  /// @param splits  max_splits
   CGA_HOST_DEVICE constexpr DecodeWorkspace(std::int32_t heads, std::int32_t dim, std::int32_t sequences,
-                                            std::int32_t max_length)
-      : n_heads(heads), head_dim(dim), n_sequences(sequences), n_slots(0) {
-    const std::int32_t splits = max_splits(max_length);
-    n_slots = splits + (splits > merge_width ? merge_width : 0);
-  }
+                                            std::int32_t splits)
+      : n_heads(heads),
+        head_dim(dim),
+        n_sequences(sequences),
+        n_slots(splits + (splits > most_merged ? merge_group : 0)) {}
   /// A tile of heads has at least one head, hence at most n_heads tiles. Where counters lie must depend on
   /// nothing that changes from call to call: they have to be zero when a call begins.
   CGA_HOST_DEVICE constexpr std::int64_t counter(std::int32_t sequence, std::int32_t tile) const {

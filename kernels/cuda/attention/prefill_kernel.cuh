@@ -45,6 +45,7 @@ struct PrefillPages {
   /// bf16: its values are, since values are read last and their buffer is free by now.
   __device__ void keys_ready(int page, int n_pages) const {
     wait_copies<0>();
+    if constexpr (!staged) convert_page<head_dim>(shared + Shape::keys);
     __syncthreads();
     if constexpr (staged) {
       unpack_page<element, head_dim, 0>(shared + Shape::keys, shared + Shape::staged_keys);
@@ -63,6 +64,7 @@ struct PrefillPages {
   __device__ void values_ready(int page, int n_pages) const {
     if constexpr (!staged) {
       wait_copies<0>();
+      convert_page<head_dim>(shared + Shape::values);
       __syncthreads();
       if (page + 1 < n_pages) copy(page + 1, 0);
       commit_copies();
@@ -75,7 +77,6 @@ struct PrefillPages {
 template <KvElement element, int head_dim>
 __global__ void __launch_bounds__(prefill_threads, 2) prefill_kernel(AttendArgs args, const float* q) {
   using Shape = PrefillShape<element, head_dim>;
-  using Half = typename Shape::Buffer::Half;
   constexpr int pitch = Shape::Buffer::pitch;
   extern __shared__ __align__(16) std::byte shared[];
   const int group = args.n_heads / args.layout.n_kv_heads, kv_head = blockIdx.x;
@@ -92,14 +93,14 @@ __global__ void __launch_bounds__(prefill_threads, 2) prefill_kernel(AttendArgs 
   pages.begin();
   const std::int64_t first =
       (std::int64_t{tile.meta.first_row + tile.first_token} * args.n_heads + kv_head * group) * head_dim;
-  stage_rows<Half, head_dim, pitch>(shared, q + first, n_rows, group, args.n_heads);
+  stage_rows<head_dim, pitch>(shared, q + first, n_rows, group, args.n_heads);
 
   const int warp_row = threadIdx.x / 32 * 32, g = threadIdx.x % 32 / 4;
   const bool idle = warp_row >= n_rows;
   const int warp_first = first_position + warp_row / group;  // positions of the warp's first and last row
   const int warp_last = first_position + (min(warp_row + 32, n_rows) - 1) / group;
   const std::uint32_t queries = shared_address(shared) + warp_row * pitch;
-  WarpRows<Half, head_dim> rows;
+  WarpRows<head_dim> rows;
   const float scale = args.scale * 1.44269504f;  // scores in units of log2
   for (int page = 0; page < n_pages; ++page) {
     const int token = page * page_tokens;

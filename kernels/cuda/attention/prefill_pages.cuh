@@ -1,7 +1,8 @@
 // A page's keys or values of one KV head in shared memory, as 16-bit rows that ldmatrix reads.
 //
-// bf16 pages are copied there as they are. Codes of q8 and q4 are copied to a staging buffer and become f16:
-// code times scale rounded once to 11 bits, an error of 1.4e-4 where bf16 would make one of 1.1e-3.
+// All become f16, whatever the page holds, because queries and weights are then rounded to 11 bits, not to
+// the 8 of bf16. A bf16 value is exact in f16 from 2^-14 to 65504; smaller ones are off by at most 2^-25,
+// larger ones become 65504. A code times its scale is rounded once.
 #pragma once
 
 #include "kernels/cuda/attention/mma.cuh"
@@ -13,7 +14,6 @@ inline constexpr int prefill_threads = 128;
 
 template <KvElement element, int head_dim>
 struct PageBuffer {
-  using Half = std::conditional_t<element == KvElement::bf16, __nv_bfloat16, __half>;
   static constexpr int pitch = 2 * head_dim + 16;  // bytes; rows of an 8x8 matrix lie in different banks
   static constexpr int bytes = page_tokens * pitch;
   static constexpr int code_row = code_row_bytes<element>(head_dim);
@@ -46,6 +46,31 @@ __device__ inline void copy_page(std::uint32_t to, const std::byte* from, int n_
       const int valid = min(max(n_valid * Buffer::scale_row - at, 0), 16);
       copy_async(to + codes + at, from + codes + at, valid);
     }
+  }
+}
+
+/// Two bf16 as two f16.
+__device__ inline std::uint32_t bf16_pair_to_f16(std::uint32_t x) {
+  std::uint32_t result;
+  asm("cvt.rn.satfinite.f16x2.f32 %0, %1, %2;"
+      : "=r"(result)
+      : "f"(__uint_as_float(x & 0xffff0000u)), "f"(__uint_as_float(x << 16)));
+  return result;
+}
+
+/// Each thread turns what copy_page made it copy from bf16 to f16, in place: no other thread's copies need to
+/// have arrived.
+/// @param rows  as `to` of copy_page
+template <int head_dim>
+__device__ inline void convert_page(std::byte* rows) {
+  using Buffer = PageBuffer<KvElement::bf16, head_dim>;
+  constexpr int chunks = Buffer::code_row / 16;
+  std::byte* own = rows + threadIdx.x / chunks * Buffer::pitch + threadIdx.x % chunks * 16;
+#pragma unroll
+  for (int row = 0; row < page_tokens; row += prefill_threads / chunks) {
+    uint4& piece = *reinterpret_cast<uint4*>(own + row * Buffer::pitch);
+    const uint4 x = piece;
+    piece = {bf16_pair_to_f16(x.x), bf16_pair_to_f16(x.y), bf16_pair_to_f16(x.z), bf16_pair_to_f16(x.w)};
   }
 }
 

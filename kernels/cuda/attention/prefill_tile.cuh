@@ -37,9 +37,9 @@ __device__ inline PrefillTile find_tile(const SequenceMeta* sequences, int n_seq
   return {{}, 0, 0};
 }
 
-/// Queries as 16-bit rows in shared memory, zeros after the last.
+/// Queries as f16 rows in shared memory, zeros after the last.
 /// @param q  [n_tokens, n_heads, head_dim], f32, from the tile's first token and the KV head's first head
-template <class Half, int head_dim, int pitch>
+template <int head_dim, int pitch>
 __device__ inline void stage_rows(std::byte* rows, const float* q, int n_rows, int group, int n_heads) {
   constexpr int pieces = head_dim / 8;
   for (int at = threadIdx.x; at < tile_rows * pieces; at += prefill_threads) {
@@ -49,14 +49,15 @@ __device__ inline void stage_rows(std::byte* rows, const float* q, int n_rows, i
       const std::int64_t vector = std::int64_t{row / group} * n_heads + row % group;
       const auto* from = reinterpret_cast<const float4*>(q + vector * head_dim + piece * 8);
       const float4 a = from[0], b = from[1];
-      values = {pack<Half>(a.x, a.y), pack<Half>(a.z, a.w), pack<Half>(b.x, b.y), pack<Half>(b.z, b.w)};
+      values = {pack<__half>(a.x, a.y), pack<__half>(a.z, a.w), pack<__half>(b.x, b.y),
+                pack<__half>(b.z, b.w)};
     }
     *reinterpret_cast<uint4*>(rows + row * pitch + piece * 16) = values;
   }
 }
 
 /// One warp's 32 rows: of a thread, rows g and g + 8 of both 16, numbered 0 to 3.
-template <class Half, int head_dim>
+template <int head_dim>
 struct WarpRows {
   static constexpr int pitch = 2 * head_dim + 16;  // bytes of a row of queries, keys or values
   static constexpr int n_scores = page_tokens / 8, n_sums = head_dim / 8;
@@ -88,8 +89,8 @@ struct WarpRows {
         load_matrices(b, key + n * 8 * pitch + k * 32);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          mma<Half>(scores[r][n], a[r], b[0], b[1]);
-          mma<Half>(scores[r][n + 1], a[r], b[2], b[3]);
+          mma<__half>(scores[r][n], a[r], b[0], b[1]);
+          mma<__half>(scores[r][n + 1], a[r], b[2], b[3]);
         }
       }
     }
@@ -159,7 +160,7 @@ struct WarpRows {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const float(&pair)[4] = scores[r][2 * k + i / 2];
-          a[r][i] = pack<Half>(pair[i % 2 * 2], pair[i % 2 * 2 + 1]);
+          a[r][i] = pack<__half>(pair[i % 2 * 2], pair[i % 2 * 2 + 1]);
         }
       }
 #pragma unroll
@@ -168,8 +169,8 @@ struct WarpRows {
         load_matrices_transposed(b, value + k * 16 * pitch + n * 16);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          mma<Half>(sums[r][n], a[r], b[0], b[1]);
-          mma<Half>(sums[r][n + 1], a[r], b[2], b[3]);
+          mma<__half>(sums[r][n], a[r], b[0], b[1]);
+          mma<__half>(sums[r][n + 1], a[r], b[2], b[3]);
         }
       }
     }
