@@ -30,7 +30,8 @@ __device__ __forceinline__ float scale_of(float magnitude) {
 /// Columns 8 i … 8 i + 7, zero beyond the row.
 __device__ __forceinline__ void load_chunk(const float* row, int cols, int i, float (&v)[8]) {
   if (cols % 4 == 0 && 8 * i + 8 <= cols) {
-    const float4 a = reinterpret_cast<const float4*>(row)[2 * i], b = reinterpret_cast<const float4*>(row)[2 * i + 1];
+    const float4 a = reinterpret_cast<const float4*>(row)[2 * i],
+                 b = reinterpret_cast<const float4*>(row)[2 * i + 1];
     v[0] = a.x, v[1] = a.y, v[2] = a.z, v[3] = a.w, v[4] = b.x, v[5] = b.y, v[6] = b.z, v[7] = b.w;
     return;
   }
@@ -59,8 +60,8 @@ __device__ __forceinline__ float2 reduce_row(float squares, float largest, float
 }
 
 struct RowFactors {
-  float rms = 1.0f;      // x is multiplied by it
-  float scale = 1.0f;    // rounded values times it are the activations; a power of two
+  float rms = 1.0f;    // x is multiplied by it
+  float scale = 1.0f;  // rounded values times it are the activations; a power of two
 };
 
 __device__ __forceinline__ RowFactors row_factors(const ActivationRow& row, float* scratch) {
@@ -100,8 +101,12 @@ __device__ __forceinline__ void scaled_chunk(const ActivationRow& row, const Row
   for (int k = 0; k < 8; ++k) v[k] = __fmul_rn(v[k], inverse);
 }
 
-__device__ __forceinline__ std::uint32_t pack(__half2 v) { return *reinterpret_cast<std::uint32_t*>(&v); }
-__device__ __forceinline__ std::uint32_t pack(__nv_bfloat162 v) { return *reinterpret_cast<std::uint32_t*>(&v); }
+__device__ __forceinline__ std::uint32_t pack(__half2 v) {
+  return *reinterpret_cast<std::uint32_t*>(&v);
+}
+__device__ __forceinline__ std::uint32_t pack(__nv_bfloat162 v) {
+  return *reinterpret_cast<std::uint32_t*>(&v);
+}
 
 /// Rounds 8 values to 16 bits and leaves the rounding errors in v.
 template <class Element>

@@ -65,7 +65,8 @@ __global__ void row_scale_kernel(const __grid_constant__ ShuffleArgs args) {
     bound = fmaxf(bound, bound_of(blocks[i]));
   }
   for (int step = 16; step > 0; step /= 2) bound = fmaxf(bound, __shfl_xor_sync(0xffffffffu, bound, step));
-  if (threadIdx.x % 32 == 0) const_cast<float*>(args.weight.row_scale)[args.first_row + row] = scale_of(bound);
+  if (threadIdx.x % 32 == 0)
+    const_cast<float*>(args.weight.row_scale)[args.first_row + row] = scale_of(bound);
 }
 
 /// The place of a column of a row in a tiled matrix.
@@ -74,7 +75,8 @@ struct TilePlace {
   int row, half, lane;  // row: 0 for g, 1 for g + 8
 };
 
-__device__ __forceinline__ TilePlace place_of(std::int64_t col_tiles, std::int64_t row, std::int64_t column, int t) {
+__device__ __forceinline__ TilePlace place_of(std::int64_t col_tiles, std::int64_t row, std::int64_t column,
+                                              int t) {
   const int r = static_cast<int>(row % tile_rows);
   return {row / tile_rows * col_tiles + column / tile_cols, r / 8, static_cast<int>(column % tile_cols / 32),
           4 * (r % 8) + t};
@@ -112,8 +114,9 @@ __device__ void write_codes(const TileArrays& w, const TilePlace& p, const int (
 template <class Tile>
 __device__ void write_numbers(const TileArrays& w, const TilePlace& p, int group, float scale, float min,
                               float row_scale) {
-  auto* numbers = reinterpret_cast<__half*>(const_cast<std::byte*>(w.numbers) + p.tile * Tile::numbers_bytes) +
-                  p.lane / 4 * (Tile::numbers_bytes / 16);
+  auto* numbers =
+      reinterpret_cast<__half*>(const_cast<std::byte*>(w.numbers) + p.tile * Tile::numbers_bytes) +
+      p.lane / 4 * (Tile::numbers_bytes / 16);
   const float inverse = __int_as_float((254 << 23) - __float_as_int(row_scale));
   numbers[p.row * Tile::n_groups + group] = __float2half_rn(scale * inverse);
   if constexpr (Tile::has_min) numbers[(2 + p.row) * Tile::n_groups + group] = __float2half_rn(min * inverse);
@@ -130,21 +133,21 @@ __global__ void shuffle_kernel(const __grid_constant__ ShuffleArgs args) {
   const std::int64_t row = index / row_blocks, first = index % row_blocks * Block::values;
   std::uint8_t q[Block::values];
   float scale[n_groups], min[n_groups];
-  block_codes(reinterpret_cast<const Block*>(args.blocks + row * args.row_bytes)[index % row_blocks], q, scale,
-              min);
+  block_codes(reinterpret_cast<const Block*>(args.blocks + row * args.row_bytes)[index % row_blocks], q,
+              scale, min);
   const float row_scale = args.weight.row_scale[args.first_row + row];
   for (int half = 0; half < Block::values / 32; ++half) {
     for (int t = 0; t < 4; ++t) {
       int codes[8];
       for (int v = 0; v < 8; ++v) codes[v] = q[32 * half + column_in_half<group>(t, v)];
-      write_codes<Tile>(args.weight, place_of(args.weight.col_tiles, args.first_row + row, first + 32 * half, t),
-                        codes);
+      write_codes<Tile>(args.weight,
+                        place_of(args.weight.col_tiles, args.first_row + row, first + 32 * half, t), codes);
     }
   }
   for (int g = 0; g < n_groups; ++g) {
     const TilePlace place = place_of(args.weight.col_tiles, args.first_row + row, first + group * g, 0);
-    write_numbers<Tile>(args.weight, place, static_cast<int>((first + group * g) % tile_cols / group), scale[g],
-                        min[g], row_scale);
+    write_numbers<Tile>(args.weight, place, static_cast<int>((first + group * g) % tile_cols / group),
+                        scale[g], min[g], row_scale);
   }
 }
 
@@ -160,16 +163,20 @@ __global__ void shuffle_floats_kernel(const __grid_constant__ ShuffleArgs args) 
   for (int i = 0; i < 8; ++i) {
     const int v = i % 4, row_half = i / 4;  // values 4 m + v of row g + 8 row_half
     const std::int64_t row = tile / col_tiles * tile_rows + lane / 4 + 8 * row_half;
-    const std::int64_t column = tile % col_tiles * tile_cols + 32 * half + column_in_half<32>(lane % 4, 4 * m + v);
+    const std::int64_t column =
+        tile % col_tiles * tile_cols + 32 * half + column_in_half<32>(lane % 4, 4 * m + v);
     if (row >= args.n_rows || column >= args.cols) continue;
-    const std::uint32_t bits = reinterpret_cast<const Block*>(args.blocks + row * args.row_bytes)[column].bits;
+    const std::uint32_t bits =
+        reinterpret_cast<const Block*>(args.blocks + row * args.row_bytes)[column].bits;
     a[2 * (v / 2) + row_half] |= bits << (16 * (v % 2));
   }
   auto* codes = reinterpret_cast<uint4*>(const_cast<std::byte*>(args.weight.codes));
   codes[(args.first_row / tile_rows * col_tiles) * 128 + index] = {a[0], a[1], a[2], a[3]};
 }
 
-inline unsigned ctas(std::int64_t n, int each) { return static_cast<unsigned>((n + each - 1) / each); }
+inline unsigned ctas(std::int64_t n, int each) {
+  return static_cast<unsigned>((n + each - 1) / each);
+}
 
 template <class Block>
 void shuffle(const ShuffleArgs& args, cudaStream_t stream) {
@@ -178,7 +185,8 @@ void shuffle(const ShuffleArgs& args, cudaStream_t stream) {
     shuffle_kernel<Block><<<ctas(args.n_rows * (args.cols / Block::values), 128), 128, 0, stream>>>(args);
   } else {
     const std::int64_t row_tiles = (args.n_rows + tile_rows - 1) / tile_rows;
-    shuffle_floats_kernel<Block><<<ctas(row_tiles * args.weight.col_tiles * 128, 256), 256, 0, stream>>>(args);
+    shuffle_floats_kernel<Block>
+        <<<ctas(row_tiles * args.weight.col_tiles * 128, 256), 256, 0, stream>>>(args);
   }
   check(cudaGetLastError(), "shuffle_kernel");
 }

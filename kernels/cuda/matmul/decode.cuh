@@ -58,8 +58,8 @@ struct ActivationReader {
 
 /// acc += scale * c - min * sums, for the lane's two rows and two tokens.
 template <class Tile>
-__device__ __forceinline__ void add_group(float (&acc)[4], const float (&c)[4], const Fragment<Tile>& w, int group,
-                                          float2 sums) {
+__device__ __forceinline__ void add_group(float (&acc)[4], const float (&c)[4], const Fragment<Tile>& w,
+                                          int group, float2 sums) {
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const float scale = w.scale(row, group);
@@ -130,7 +130,8 @@ __device__ __forceinline__ void multiply_stretch(float (&acc)[N][4], const TileA
 
 /// @param partials  [warps][n_tokens][partial_stride], shared
 template <int N>
-__device__ __forceinline__ void store_partials(const float (&acc)[N][4], float* partials, int n_tokens, int lane) {
+__device__ __forceinline__ void store_partials(const float (&acc)[N][4], float* partials, int n_tokens,
+                                               int lane) {
   float* mine = partials + threadIdx.x / 32 * n_tokens * partial_stride + lane / 4;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
@@ -152,7 +153,9 @@ __device__ __forceinline__ float sum_partials(const float* partials, int n_token
   return sum;
 }
 
-__device__ __forceinline__ float silu(float v) { return __fdiv_rn(v, __fadd_rn(1.0f, expf(-v))); }
+__device__ __forceinline__ float silu(float v) {
+  return __fdiv_rn(v, __fadd_rn(1.0f, expf(-v)));
+}
 
 /// A result in its own units, bias added.
 template <class Tile>
@@ -165,8 +168,8 @@ __device__ __forceinline__ float finish(float sum, const DecodeTarget& target, i
 template <class Tile>
 __device__ void convert_all(const DecodeArgs& args, const ActivationLayout& layout, std::byte* to, int token,
                             float* scratch) {
-  const ActivationRow row{args.x + static_cast<std::int64_t>(token) * args.cols, args.norm, args.eps, args.cols,
-                          static_cast<int>(layout.padded_cols)};
+  const ActivationRow row{args.x + static_cast<std::int64_t>(token) * args.cols, args.norm, args.eps,
+                          args.cols, static_cast<int>(layout.padded_cols)};
   convert_row<Tile>(row, to + token * layout.stride_bytes, layout.plane_bytes(),
                     reinterpret_cast<float*>(to + layout.sums_offset) + token, layout.slots,
                     reinterpret_cast<float*>(to + layout.scales_offset) + token, scratch);
@@ -186,8 +189,8 @@ __device__ void clear_sums(const ActivationLayout& layout, std::byte* to) {
 
 /// One CTA a token, and one more for those that are not there.
 template <class Tile>
-__global__ void __launch_bounds__(512) convert_kernel(const __grid_constant__ DecodeArgs args,
-                                                      const __grid_constant__ ActivationLayout layout) {
+__global__ void __launch_bounds__(512)
+    convert_kernel(const __grid_constant__ DecodeArgs args, const __grid_constant__ ActivationLayout layout) {
   __shared__ float scratch[64];
   if (blockIdx.x < args.n_tokens) {
     convert_all<Tile>(args, layout, args.converted, blockIdx.x, scratch);
@@ -208,8 +211,8 @@ __device__ __forceinline__ void write_result(const DecodeArgs& args, const Decod
 /// @param N      tiles of 8 tokens
 /// @param Fused  activations are converted here, into shared memory
 template <class Tile, int N, bool Fused>
-__global__ void __launch_bounds__(512, N == 1 ? 2 : 1) decode_kernel(const __grid_constant__ DecodeArgs args,
-                                                                     const __grid_constant__ DecodePlan plan) {
+__global__ void __launch_bounds__(512, N == 1 ? 2 : 1)
+    decode_kernel(const __grid_constant__ DecodeArgs args, const __grid_constant__ DecodePlan plan) {
   extern __shared__ std::byte shared[];
   __shared__ float scratch[64];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -262,7 +265,8 @@ template <class Kernel>
 int grid_of(Kernel kernel, const DecodeArgs& args, const DecodePlan& plan) {
   int device = 0, multiprocessors = 0, ctas = 0;
   check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device), "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
   check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&ctas, kernel, 32 * plan.warps, plan.shared_bytes),
         "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
   return decode_grid(args.n_tasks, multiprocessors, ctas);
@@ -277,7 +281,8 @@ void launch_decode(const DecodeArgs& args, const DecodePlan& plan, cudaStream_t 
 
 template <class Tile>
 void convert_activations(const DecodeArgs& args, const DecodePlan& plan, cudaStream_t stream) {
-  convert_kernel<Tile><<<args.n_tokens + (Tile::is_float ? 0 : 1), 32 * plan.warps, 0, stream>>>(args, plan.activations);
+  convert_kernel<Tile>
+      <<<args.n_tokens + (Tile::is_float ? 0 : 1), 32 * plan.warps, 0, stream>>>(args, plan.activations);
   check(cudaGetLastError(), "convert_kernel");
 }
 

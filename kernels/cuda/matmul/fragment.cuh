@@ -55,11 +55,14 @@ struct Fragment {
   static __device__ __forceinline__ void set(std::uint32_t* to, uint4 v) {
     to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
   }
-  static __device__ __forceinline__ void set(std::uint32_t* to, uint2 v) { to[0] = v.x, to[1] = v.y; }
+  static __device__ __forceinline__ void set(std::uint32_t* to, uint2 v) {
+    to[0] = v.x, to[1] = v.y;
+  }
 
   __device__ __forceinline__ float number(int i) const {
     const std::uint32_t word = numbers[i / 2];
-    return __half2float(__ushort_as_half(static_cast<unsigned short>(i % 2 == 0 ? word & 0xffff : word >> 16)));
+    return __half2float(
+        __ushort_as_half(static_cast<unsigned short>(i % 2 == 0 ? word & 0xffff : word >> 16)));
   }
 
   /// Values 2 p and 2 p + 1 of a row of a half.

@@ -24,7 +24,8 @@ struct Destroy {
 
 using Operation = std::unique_ptr<cublasLtMatmulDescOpaque_t, Destroy<&cublasLtMatmulDescDestroy>>;
 using Layout = std::unique_ptr<cublasLtMatrixLayoutOpaque_t, Destroy<&cublasLtMatrixLayoutDestroy>>;
-using Preference = std::unique_ptr<cublasLtMatmulPreferenceOpaque_t, Destroy<&cublasLtMatmulPreferenceDestroy>>;
+using Preference =
+    std::unique_ptr<cublasLtMatmulPreferenceOpaque_t, Destroy<&cublasLtMatmulPreferenceDestroy>>;
 
 Layout make_layout(cudaDataType type, std::int64_t rows, std::int64_t cols) {
   cublasLtMatrixLayout_t layout = nullptr;
@@ -71,7 +72,8 @@ Preference make_preference() {
 bool splits(const cublasLtMatmulAlgo_t& algorithm) {
   std::int32_t n = 0;
   std::size_t written = 0;
-  check(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &n, sizeof n, &written),
+  check(cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_SPLITK_NUM, &n, sizeof n,
+                                             &written),
         "CUBLASLT_ALGO_CONFIG_SPLITK_NUM");
   return n > 1;
 }
@@ -85,9 +87,9 @@ const cublasLtMatmulAlgo_t& GemmPlans::algorithm(std::int64_t rows, std::int64_t
   const Preference preference = make_preference();
   std::array<cublasLtMatmulHeuristicResult_t, 16> results{};
   int n = 0;
-  check(cublasLtMatmulAlgoGetHeuristic(handle_, problem.operation.get(), problem.weights.get(), problem.x.get(),
-                                       problem.out.get(), problem.out.get(), preference.get(),
-                                       static_cast<int>(results.size()), results.data(), &n),
+  check(cublasLtMatmulAlgoGetHeuristic(
+            handle_, problem.operation.get(), problem.weights.get(), problem.x.get(), problem.out.get(),
+            problem.out.get(), preference.get(), static_cast<int>(results.size()), results.data(), &n),
         "cublasLtMatmulAlgoGetHeuristic");
   for (int i = 0; i < n; ++i) {
     if (results[i].state == CUBLAS_STATUS_SUCCESS && !splits(results[i].algo)) {
@@ -102,9 +104,9 @@ void gemm(const GemmArgs& args, GemmPlans& plans, cudaStream_t stream) {
   const cublasLtMatmulAlgo_t& algorithm = plans.algorithm(args.rows, args.cols);
   const Problem problem(args.n_tokens, args.rows, args.cols);
   const float one = 1.0f, zero = 0.0f;
-  check(cublasLtMatmul(plans.handle(), problem.operation.get(), &one, args.weights, problem.weights.get(), args.x,
-                       problem.x.get(), &zero, args.out, problem.out.get(), args.out, problem.out.get(),
-                       &algorithm, args.workspace, gemm_workspace_bytes, stream),
+  check(cublasLtMatmul(plans.handle(), problem.operation.get(), &one, args.weights, problem.weights.get(),
+                       args.x, problem.x.get(), &zero, args.out, problem.out.get(), args.out,
+                       problem.out.get(), &algorithm, args.workspace, gemm_workspace_bytes, stream),
         "cublasLtMatmul");
 }
 

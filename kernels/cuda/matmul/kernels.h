@@ -56,7 +56,7 @@ struct EmbedArgs {
 };
 
 struct BlockKernels {
-  std::string_view name;  // of the WeightType
+  std::string_view name;         // of the WeightType
   const TileKernels* (*tile)();  // null: never tiled (F32)
   void (*shuffle)(const ShuffleArgs& args, cudaStream_t stream);
   void (*exact)(const ExactArgs& args, cudaStream_t stream);

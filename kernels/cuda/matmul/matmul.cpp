@@ -36,8 +36,9 @@ class Parts {
     std::byte* part = workspace_.data + at_;
     at_ += static_cast<std::size_t>(round_up(n * static_cast<std::int64_t>(sizeof(T)), 256));
     if (at_ > workspace_.size) {
-      throw Error(ErrorKind::memory, "matmul", "a workspace of " + std::to_string(workspace_.size) +
-                                                   " bytes where more than " + std::to_string(at_) + " are needed");
+      throw Error(ErrorKind::memory, "matmul",
+                  "a workspace of " + std::to_string(workspace_.size) + " bytes where more than " +
+                      std::to_string(at_) + " are needed");
     }
     return reinterpret_cast<T*>(part);
   }
@@ -87,11 +88,13 @@ void multiply_exactly(const MatmulTarget& target, const float* x, std::int64_t n
 }
 
 /// At most max_exact_tokens.
-void exact_piece(const MatmulParams& params, std::int64_t first, cudaStream_t stream, const Workspace& workspace) {
+void exact_piece(const MatmulParams& params, std::int64_t first, cudaStream_t stream,
+                 const Workspace& workspace) {
   Parts parts(workspace);
   const float* x = normalised(params, parts, stream);
   const bool pairs = params.epilogue == Epilogue::swiglu;
-  const std::int64_t rows = std::ranges::max(params.targets, {}, [](const MatmulTarget& t) { return t.weight->rows; }).weight->rows;
+  const std::int64_t rows =
+      std::ranges::max(params.targets, {}, [](const MatmulTarget& t) { return t.weight->rows; }).weight->rows;
   float* products[2] = {parts.take<float>(params.n_tokens * rows), nullptr};
   if (pairs) products[1] = parts.take<float>(params.n_tokens * rows);
   for (std::size_t i = 0; i < params.targets.size(); i += pairs ? 2 : 1) {
@@ -138,7 +141,8 @@ void decode_launch(const MatmulParams& params, std::span<const MatmulTarget> tar
 }
 
 /// gate and up of different types, or not in tiles: two products, then swiglu.
-void decode_mixed_pair(const MatmulParams& params, std::int64_t first, cudaStream_t stream, Workspace workspace) {
+void decode_mixed_pair(const MatmulParams& params, std::int64_t first, cudaStream_t stream,
+                       Workspace workspace) {
   const MatmulTarget& gate = params.targets[0];
   const std::int64_t rows = gate.weight->rows, n = params.n_tokens * rows;
   Parts parts(workspace);
@@ -162,11 +166,13 @@ void decode_mixed_pair(const MatmulParams& params, std::int64_t first, cudaStrea
 }
 
 /// At most max_decode_tokens.
-void decode_piece(const MatmulParams& params, std::int64_t first, cudaStream_t stream, const Workspace& workspace) {
+void decode_piece(const MatmulParams& params, std::int64_t first, cudaStream_t stream,
+                  const Workspace& workspace) {
   const auto targets = params.targets;
   if (params.epilogue == Epilogue::swiglu) {
     const TileKernels* tile = tile_of(targets[0]);
-    if (tile != nullptr && tile == tile_of(targets[1])) return decode_launch(params, targets, first, stream, workspace);
+    if (tile != nullptr && tile == tile_of(targets[1]))
+      return decode_launch(params, targets, first, stream, workspace);
     return decode_mixed_pair(params, first, stream, workspace);
   }
   for (std::size_t i = 0; i < targets.size();) {
@@ -194,9 +200,9 @@ std::int64_t decode_workspace_bytes(std::int64_t cols, std::int64_t rows) {
 
 /// Where the pieces of a prefill work.
 struct PrefillMemory {
-  __half* x;         // [tokens, padded_cols]
-  float* scales;     // [tokens]
-  __half* weights;   // [rows, padded_cols]
+  __half* x;           // [tokens, padded_cols]
+  float* scales;       // [tokens]
+  __half* weights;     // [rows, padded_cols]
   float* products[2];  // [tokens, rows]
   std::byte* gemm;
 
@@ -210,8 +216,9 @@ struct PrefillMemory {
 };
 
 /// Rows [row, row + n) of the targets from targets[i] (two of swiglu), for one piece of tokens.
-void prefill_rows(const MatmulParams& params, std::size_t i, std::int64_t first, std::int64_t row, std::int64_t n,
-                  const PrefillPlan& plan, const PrefillMemory& memory, GemmPlans& plans, cudaStream_t stream) {
+void prefill_rows(const MatmulParams& params, std::size_t i, std::int64_t first, std::int64_t row,
+                  std::int64_t n, const PrefillPlan& plan, const PrefillMemory& memory, GemmPlans& plans,
+                  cudaStream_t stream) {
   const std::int64_t padded_rows = round_up(n, tile_rows), n_tokens = round_up(params.n_tokens, 128);
   const bool pairs = params.epilogue == Epilogue::swiglu;
   EpilogueArgs args;
@@ -241,15 +248,16 @@ void prefill_piece(const MatmulParams& params, std::size_t i, std::int64_t first
   const std::int64_t rows = params.targets[i].weight->rows, cols = params.targets[i].weight->cols;
   const PrefillPlan plan = plan_prefill(params.n_tokens, cols, rows);
   if (plan.bytes > workspace.size) {
-    throw Error(ErrorKind::memory, "matmul", "a workspace of " + std::to_string(workspace.size) + " bytes where " +
-                                                 std::to_string(plan.bytes) + " are needed");
+    throw Error(ErrorKind::memory, "matmul",
+                "a workspace of " + std::to_string(workspace.size) + " bytes where " +
+                    std::to_string(plan.bytes) + " are needed");
   }
   const PrefillMemory memory(plan, workspace);
   // Targets share x; only the first of a call has to convert it, as all plans put it at the front.
   if (i == 0) {
-    convert_to_halves({params.x, params.norm, params.eps, params.n_tokens, cols, plan.padded_cols, memory.x,
-                       memory.scales},
-                      stream);
+    convert_to_halves(
+        {params.x, params.norm, params.eps, params.n_tokens, cols, plan.padded_cols, memory.x, memory.scales},
+        stream);
   }
   for (std::int64_t row = 0; row < rows; row += plan.rows) {
     prefill_rows(params, i, first, row, std::min(plan.rows, rows - row), plan, memory, plans, stream);
@@ -285,7 +293,8 @@ void matmul_prefill(const MatmulParams& params, cudaStream_t stream, GemmPlans& 
   });
 }
 
-void embed(float* out, const PreparedWeight& table, const std::int32_t* ids, std::int64_t n, cudaStream_t stream) {
+void embed(float* out, const PreparedWeight& table, const std::int32_t* ids, std::int64_t n,
+           cudaStream_t stream) {
   const auto& weight = static_cast<const CudaWeight&>(table);
   weight.kernels->embed({weight.blocks, weight.cols, weight.bytes / weight.rows, ids, n, out}, stream);
 }

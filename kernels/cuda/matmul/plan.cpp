@@ -49,14 +49,16 @@ DecodePlan plan_decode(std::int64_t cols, int n_tokens, int planes, int group) {
   const auto partials = static_cast<std::size_t>(plan.warps * n_tokens * partial_stride * 4);
   const auto activations = static_cast<std::size_t>(plan.activations.bytes);
   // Every CTA repeats the conversion, so it must be little work beside the product.
-  plan.fused = n_tokens * cols <= 16384 && plan.token_tiles == 1 && activations + partials <= max_shared_bytes;
+  plan.fused =
+      n_tokens * cols <= 16384 && plan.token_tiles == 1 && activations + partials <= max_shared_bytes;
   plan.partials_offset = plan.fused ? activations : 0;
   plan.shared_bytes = plan.partials_offset + partials;
   return plan;
 }
 
 int decode_grid(std::int64_t n_tasks, int multiprocessors, int ctas_per_multiprocessor) {
-  const std::int64_t resident = static_cast<std::int64_t>(multiprocessors) * std::max(1, ctas_per_multiprocessor);
+  const std::int64_t resident =
+      static_cast<std::int64_t>(multiprocessors) * std::max(1, ctas_per_multiprocessor);
   return static_cast<int>(std::min(n_tasks, resident));
 }
 
@@ -65,7 +67,8 @@ PrefillPlan plan_prefill(std::int64_t n_tokens, std::int64_t cols, std::int64_t 
   plan.tokens = std::min(round_up(std::max<std::int64_t>(n_tokens, 1), 128), max_prefill_tokens);
   plan.padded_cols = round_up(cols, tile_cols);
   // Equal pieces of rows, multiples of 128 but for the only one.
-  const std::int64_t most = std::max<std::int64_t>(128, std::min(max_prefill_rows, max_prefill_weights / plan.padded_cols / 128 * 128));
+  const std::int64_t most = std::max<std::int64_t>(
+      128, std::min(max_prefill_rows, max_prefill_weights / plan.padded_cols / 128 * 128));
   const std::int64_t pieces = (rows + most - 1) / most;
   plan.rows = round_up((rows + pieces - 1) / pieces, pieces == 1 ? tile_rows : 128);
   std::size_t at = 0;

@@ -26,7 +26,7 @@ struct ActivationLayout {
   std::int64_t padded_cols = 0;  // a multiple of 64
   int planes = 1;
   int n_tokens = 0;
-  int slots = 0;                 // tokens rounded up to 8, 16 or 32
+  int slots = 0;                  // tokens rounded up to 8, 16 or 32
   std::int64_t stride_bytes = 0;  // of a token; 64 more than a multiple of 128 so that tokens differ in bank
   std::int64_t sums_offset = 0, scales_offset = 0, bytes = 0;
 
@@ -38,7 +38,7 @@ ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, 
 struct DecodePlan {
   int warps = 0;
   int token_tiles = 0;
-  bool fused = false;   // each CTA converts the activations into its shared memory; else a kernel before does
+  bool fused = false;  // each CTA converts the activations into its shared memory; else a kernel before does
   ActivationLayout activations;
   std::size_t partials_offset = 0, shared_bytes = 0;
 };

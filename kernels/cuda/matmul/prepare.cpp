@@ -36,7 +36,8 @@ TiledSizes tiled_sizes(const TileKernels& tile, const WeightView& weight) {
           round_up(tiles * tile.numbers_bytes, 256), row_tiles * tile_rows * 4};
 }
 
-std::unique_ptr<CudaWeight> make_weight(const WeightView& view, const BlockKernels& kernels, std::int64_t bytes) {
+std::unique_ptr<CudaWeight> make_weight(const WeightView& view, const BlockKernels& kernels,
+                                        std::int64_t bytes) {
   auto weight = std::make_unique<CudaWeight>();
   weight->rows = view.rows;
   weight->cols = view.cols;
@@ -49,7 +50,8 @@ std::unique_ptr<CudaWeight> make_weight(const WeightView& view, const BlockKerne
 void shuffle_rows(const WeightView& view, const CudaWeight& weight, DeviceAllocator& allocator,
                   cudaStream_t stream) {
   const std::int64_t row_bytes = view.row_bytes();
-  const std::int64_t most = std::max<std::int64_t>(tile_rows, staging_bytes / row_bytes / tile_rows * tile_rows);
+  const std::int64_t most =
+      std::max<std::int64_t>(tile_rows, staging_bytes / row_bytes / tile_rows * tile_rows);
   const std::int64_t part = std::min(most, round_up(view.rows, tile_rows));
   const DeviceArray staging(allocator, static_cast<std::size_t>(part * row_bytes), "blocks being rearranged");
   for (std::int64_t row = 0; row < view.rows; row += part) {

@@ -33,7 +33,8 @@ __global__ void __launch_bounds__(row_threads) halves_kernel(const __grid_consta
   }
 }
 
-__device__ float value_of(const Product& product, const EpilogueArgs& args, std::int64_t token, std::int64_t row) {
+__device__ float value_of(const Product& product, const EpilogueArgs& args, std::int64_t token,
+                          std::int64_t row) {
   float value = product.values[token * args.stride + row];
   if (args.token_scale != nullptr) value = __fmul_rn(value, args.token_scale[token]);
   if (product.row_scale != nullptr) value = __fmul_rn(value, product.row_scale[row]);

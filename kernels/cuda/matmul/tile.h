@@ -3,12 +3,13 @@
 //
 // Lane l = 4 g + t of a warp owns, in rows g and g + 8 of a tile, 8 of the 32 columns of each half h (0, 1):
 // its values v = 0 … 7, which column_in_half() places. Values 4m … 4m + 3 belong to the half's m-th mma; an
-// mma sums over its 16 columns, so any placement is right as long as the activations follow it, and as long as
-// an mma does not straddle two groups of columns with different scales.
+// mma sums over its 16 columns, so any placement is right as long as the activations follow it, and as long
+// as an mma does not straddle two groups of columns with different scales.
 //
 // A matrix has up to three arrays, each [row tiles, column tiles, …]: a warp going along a row of tiles
 // reads each of them as a stream.
-//   codes    4 to 6 bits: [32 lanes] of 16 bytes, a word for each (h, row); in it the low four bits of value v
+//   codes    4 to 6 bits: [32 lanes] of 16 bytes, a word for each (h, row); in it the low four bits of value
+//   v
 //            at bit 4 (v / 2) + 16 (v % 2), so that a shift and a mask give two codes in 16-bit halves
 //            8 bits: [2 halves, 32 lanes] of 16 bytes, a word for each (row, m), value 4m + 2j + e in byte
 //            2e + j
