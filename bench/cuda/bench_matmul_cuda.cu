@@ -1,11 +1,11 @@
 // Times matrix products on a GPU against its memory: µs, GB/s of weights read, and the share of the bandwidth
-// that copying memory reaches in the same process.
+// that reading memory reaches in the same process.
 // Build, after configuring any CMake preset (for the generated list of types):
 //   nvcc -std=c++20 -O2 -arch=native --expt-relaxed-constexpr -I. -Isrc -Iinclude -Itests
 //   bench/cuda/bench_matmul_cuda.cu kernels/cuda/matmul/*.c* kernels/cuda/matmul/instantiations/*.cu
 //   kernels/cuda/runtime/check.cpp src/base/error.cpp src/quant/*.cpp src/quant/*/*.cpp
 //   build/dev/generated/weight_types.cpp -lcublasLt -o bench_matmul_cuda
-// Usage: bench_matmul_cuda [type…]; without types, Q4_0. "all" for every type.
+// Usage: bench_matmul_cuda [decode] [type…]; without types, Q4_0; "all" for every type.
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
@@ -55,7 +55,7 @@ struct Device {
   std::unique_ptr<cuda::GemmPlans> plans;
   std::unique_ptr<DeviceVector<std::byte>> memory;
   cuda::Workspace workspace;
-  double copy_bandwidth = 0;  // bytes a second, read and written
+  double bandwidth = 0;  // bytes a second, read
 
   Device() {
     check(cudaStreamCreate(&stream), "cudaStreamCreate");
@@ -101,14 +101,31 @@ double time_graph(Device& device, int n, const Enqueue& enqueue, int replays = 1
   return seconds[seconds.size() / 2] / n;
 }
 
-void measure_copy(Device& device) {
+__global__ void read_kernel(const uint4* from, std::size_t n, uint4* out) {
+  uint4 sum = {};
+  const std::size_t stride = std::size_t{gridDim.x} * blockDim.x;
+#pragma unroll 8
+  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < n; i += stride) {
+    const uint4 v = from[i];
+    sum.x ^= v.x, sum.y ^= v.y, sum.z ^= v.z, sum.w ^= v.w;
+  }
+  if ((sum.x ^ sum.y ^ sum.z ^ sum.w) == 1) *out = sum;
+}
+
+void measure_memory(Device& device) {
   const std::size_t bytes = std::size_t{1} << 30;
   DeviceVector<std::byte> from(device.allocator, bytes), to(device.allocator, bytes);
-  const double seconds = time_graph(device, 1, [&] {
+  check(cudaMemset(from.data(), 0, bytes), "clear");
+  const double copy = time_graph(device, 1, [&] {
     check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, device.stream), "copy");
   });
-  device.copy_bandwidth = 2.0 * static_cast<double>(bytes) / seconds;
-  std::printf("copy: %.0f GB/s\n", device.copy_bandwidth * 1e-9);
+  const double read = time_graph(device, 1, [&] {
+    read_kernel<<<132 * 4, 512, 0, device.stream>>>(reinterpret_cast<const uint4*>(from.data()), bytes / 16,
+                                                    reinterpret_cast<uint4*>(to.data()));
+  });
+  device.bandwidth = static_cast<double>(bytes) / read;
+  std::printf("copy: %.0f GB/s read and written; read: %.0f GB/s\n", 2e-9 * static_cast<double>(bytes) / copy,
+              device.bandwidth * 1e-9);
 }
 
 /// Copies of a call's weights, so many that the cache does not hold them from one use to the next.
@@ -168,19 +185,19 @@ double time_call(Device& device, const Call& call, const Weights& weights, std::
   });
 }
 
-void bench_call(Device& device, const Call& call, const WeightType& type) {
+void bench_call(Device& device, const Call& call, const WeightType& type, bool with_prefill) {
   const Weights weights = make_weights(device, call, type);
   std::printf("%-5s %-4s %-8s %6.1f MB ", std::string(type.name).c_str(), call.model, call.name,
               weights.bytes * 1e-6);
   const auto decode = [&](const MatmulParams& params) {
     cuda::matmul_decode(params, device.stream, device.workspace);
   };
-  for (const std::int64_t n : {1, 2, 8, 32}) {
+  for (const std::int64_t n : {1, 2, 8, 16, 32}) {
     const int n_calls = std::max<int>(64, static_cast<int>(weights.copies.size()));
     const double seconds = time_call(device, call, weights, n, decode, n_calls);
     const double rate = weights.bytes / seconds;
     std::printf("| %2d: %7.2f us %5.0f GB/s %3.0f %% ", static_cast<int>(n), seconds * 1e6, rate * 1e-9,
-                100 * rate / device.copy_bandwidth);
+                100 * rate / device.bandwidth);
   }
   const auto prefill = [&](const MatmulParams& params) {
     cuda::matmul_prefill(params, device.stream, *device.plans, device.workspace);
@@ -188,7 +205,7 @@ void bench_call(Device& device, const Call& call, const WeightType& type) {
   double values = 0;
   for (const std::int64_t rows : call.rows) values += static_cast<double>(rows * call.cols);
   for (const std::int64_t n : {512, 2048}) {
-    if (call.rows[0] > 100000) continue;
+    if (!with_prefill || call.rows[0] > 100000) continue;
     const double seconds = time_call(device, call, weights, n, prefill, 4);
     std::printf("| %d: %4.0f TFLOP/s ", static_cast<int>(n),
                 2 * values * static_cast<double>(n) / seconds * 1e-12);
@@ -214,9 +231,11 @@ void bench_prepare(Device& device, const WeightType& type) {
 
 int main(int argc, char** argv) {
   Device device;
-  measure_copy(device);
+  measure_memory(device);
   std::vector<const WeightType*> types;
+  bool with_prefill = true;
   for (int i = 1; i < argc; ++i) {
+    if (std::string_view(argv[i]) == "decode") with_prefill = false;
     if (std::string_view(argv[i]) == "all")
       types = weight_types();
     else if (const WeightType* type = find_weight_type(argv[i]))
@@ -226,6 +245,6 @@ int main(int argc, char** argv) {
   for (const WeightType* type : types) {
     if (type->name == "F32") continue;
     bench_prepare(device, *type);
-    for (const Call& call : calls) bench_call(device, call, *type);
+    for (const Call& call : calls) bench_call(device, call, *type, with_prefill);
   }
 }

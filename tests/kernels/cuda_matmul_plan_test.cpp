@@ -29,16 +29,17 @@ TEST_CASE("a decode plan's parts lie apart and within what every device has", "[
           const ActivationLayout& x = plan.activations;
           INFO(cols << " columns, " << n << " tokens");
           CHECK(plan.shared_bytes <= 48 << 10);
-          CHECK(8 * plan.token_tiles >= n);
+          CHECK(8 * plan.token_tiles * plan.token_groups >= n);
           CHECK(x.slots == 8 * plan.token_tiles);
           CHECK(x.stride_bytes >= 2 * x.padded_cols);
           CHECK(x.stride_bytes % 128 == 64);
-          CHECK(x.sums_offset >= planes * n * x.stride_bytes);
+          CHECK(x.sums_offset >= planes * x.n_tokens * x.stride_bytes);
           CHECK(x.scales_offset - x.sums_offset >= x.padded_cols / group * x.slots * 4);
-          CHECK(x.bytes >= x.scales_offset + 4 * n);
+          CHECK(x.bytes >= x.scales_offset + 4 * x.n_tokens);
           CHECK(x.bytes % 16 == 0);
           if (plan.fused) CHECK(plan.partials_offset >= static_cast<std::size_t>(x.bytes));
-          if (plan.fused) CHECK(plan.token_tiles == 1);
+          CHECK(plan.fused <= (n == 1));
+          CHECK(x.n_tokens * plan.token_groups >= n);
         }
       }
     }
@@ -52,10 +53,11 @@ TEST_CASE("a single token is converted where it is multiplied", "[cuda-matmul-pl
 }
 
 TEST_CASE("a decode grid is never empty nor larger than its tasks", "[cuda-matmul-plan]") {
-  CHECK(decode_grid(1, 132, 2) == 1);
-  CHECK(decode_grid(36, 132, 2) == 36);
-  CHECK(decode_grid(8016, 132, 2) == 264);
-  CHECK(decode_grid(8016, 132, 0) == 132);
+  CHECK(decode_grid(1, 1, 132, 2) == 1);
+  CHECK(decode_grid(36, 1, 132, 2) == 36);
+  CHECK(decode_grid(8016, 1, 132, 2) == 264);
+  CHECK(decode_grid(8016, 2, 132, 2) == 132);
+  CHECK(decode_grid(8016, 1, 132, 0) == 132);
 }
 
 TEST_CASE("a prefill plan covers all rows in bounded memory", "[cuda-matmul-plan]") {

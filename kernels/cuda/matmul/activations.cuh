@@ -132,12 +132,14 @@ __device__ __forceinline__ uint4 round_chunk(float (&v)[8]) {
 
 /// Converts one row for the decode kernels (ActivationLayout).
 /// @param out      [planes][padded_cols], 16-bit floats, planes plane_bytes apart
-/// @param sums     [padded_cols / group][slots] at the token's slot: Σ of the rounded values * 2^-24
+/// @param sums     [padded_cols / group][slots] at the token's slot: Σ of the rounded values * 2^-24,
+///                 and -zero if there is one, with which sums of products begin
 /// @param scale    one float
 /// @param scratch  [2, 32], shared
 template <class Tile>
-__device__ void convert_row(const ActivationRow& row, std::byte* out, std::int64_t plane_bytes, float* sums,
-                            int slots, float* scale, float* scratch) {
+__device__ __forceinline__ void convert_row(const ActivationRow& row, std::byte* out,
+                                            std::int64_t plane_bytes, float* sums, int slots, float* scale,
+                                            float* scratch) {
   const RowFactors factors = row_factors(row, scratch);
   if (threadIdx.x == 0) *scale = factors.scale;
   const int n_chunks = row.padded_cols / 8;
@@ -167,7 +169,10 @@ __device__ void convert_row(const ActivationRow& row, std::byte* out, std::int64
       }
       if (i < n_chunks) {
         reinterpret_cast<uint4*>(out)[i] = rounded;
-        if (i % (Tile::group / 8) == 0) sums[i / (Tile::group / 8) * slots] = __fmul_rn(sum, 0x1p-24f);
+        if (i % (Tile::group / 8) == 0) {
+          constexpr float factor = Tile::zero != 0 ? -0x1p-24f * Tile::zero : 0x1p-24f;
+          sums[i / (Tile::group / 8) * slots] = __fmul_rn(sum, factor);
+        }
       }
     }
   }

@@ -27,7 +27,8 @@ struct DecodeArgs {
   float eps = 0;
   int n_tokens = 0;  // 1 … 32
   int cols = 0;
-  std::byte* converted = nullptr;  // activations in ActivationLayout, unless the launch is fused
+  std::byte* converted =
+      nullptr;  // a group of tokens after another in ActivationLayout, unless the launch is fused
 };
 
 }  // namespace cga::cuda

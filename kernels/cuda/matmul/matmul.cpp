@@ -136,7 +136,8 @@ void decode_launch(const MatmulParams& params, std::span<const MatmulTarget> tar
   args.eps = params.eps;
   args.n_tokens = n_tokens;
   args.cols = static_cast<int>(cols);
-  if (!plan.fused) args.converted = Parts(workspace).take<std::byte>(plan.activations.bytes);
+  if (!plan.fused)
+    args.converted = Parts(workspace).take<std::byte>(plan.token_groups * plan.activations.bytes);
   kernels.decode(args, plan, stream);
 }
 
@@ -191,9 +192,10 @@ void decode_piece(const MatmulParams& params, std::int64_t first, cudaStream_t s
 }
 
 std::int64_t decode_workspace_bytes(std::int64_t cols, std::int64_t rows) {
-  const ActivationLayout activations = activation_layout(cols, max_decode_tokens, 2, 16);
+  const ActivationLayout activations = activation_layout(cols, group_tokens, 2, 16);
   const std::int64_t x = max_decode_tokens * cols * 4;  // of products that are exact
-  return activations.bytes + x + max_decode_tokens * rows * 4 * 4 + 8 * 256;
+  return max_decode_tokens / group_tokens * activations.bytes + x + max_decode_tokens * rows * 4 * 4 +
+         8 * 256;
 }
 
 // ---- prefill

@@ -20,12 +20,11 @@ constexpr std::int64_t max_prefill_weights = 64 << 20;  // values at a time
 
 int decode_warps(std::int64_t cols) {
   const std::int64_t tiles = (cols + tile_cols - 1) / tile_cols;
+#ifdef CGA_WARPS
+  if (tiles >= 48) return CGA_WARPS;
+#endif
   if (tiles >= 48) return 16;
   return tiles >= 6 ? 8 : 4;
-}
-
-int decode_token_tiles(int n_tokens) {
-  return n_tokens <= 8 ? 1 : n_tokens <= 16 ? 2 : 4;
 }
 
 ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group) {
@@ -33,7 +32,7 @@ ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, 
   layout.padded_cols = round_up(cols, tile_cols);
   layout.planes = planes;
   layout.n_tokens = n_tokens;
-  layout.slots = 8 * decode_token_tiles(n_tokens);
+  layout.slots = n_tokens <= 8 ? 8 : 16;
   layout.stride_bytes = layout.padded_cols * 2 + 64;
   layout.sums_offset = planes * layout.plane_bytes();
   layout.scales_offset = layout.sums_offset + layout.padded_cols / group * layout.slots * 4;
@@ -44,22 +43,26 @@ ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, 
 DecodePlan plan_decode(std::int64_t cols, int n_tokens, int planes, int group) {
   DecodePlan plan;
   plan.warps = decode_warps(cols);
-  plan.token_tiles = decode_token_tiles(n_tokens);
-  plan.activations = activation_layout(cols, n_tokens, planes, group);
-  const auto partials = static_cast<std::size_t>(plan.warps * n_tokens * partial_stride * 4);
+  const int n_together = std::min(n_tokens, group_tokens);
+  plan.token_tiles = n_together <= 8 ? 1 : 2;
+  plan.token_groups = (n_tokens + group_tokens - 1) / group_tokens;
+  plan.activations = activation_layout(cols, n_together, planes, group);
+  const auto partials = static_cast<std::size_t>(plan.warps * n_together * partial_stride * 4);
   const auto activations = static_cast<std::size_t>(plan.activations.bytes);
-  // Every CTA repeats the conversion, so it must be little work beside the product.
-  plan.fused =
-      n_tokens * cols <= 16384 && plan.token_tiles == 1 && activations + partials <= max_shared_bytes;
+  // Every CTA repeats the conversion, token after token: with two it takes longer than a kernel before.
+  plan.fused = n_tokens == 1 && activations + partials <= max_shared_bytes;
   plan.partials_offset = plan.fused ? activations : 0;
   plan.shared_bytes = plan.partials_offset + partials;
+  if (plan.shared_bytes + partials <= max_shared_bytes) {
+    plan.partials_floats = static_cast<int>(partials / 4);
+    plan.shared_bytes += partials;
+  }
   return plan;
 }
 
-int decode_grid(std::int64_t n_tasks, int multiprocessors, int ctas_per_multiprocessor) {
-  const std::int64_t resident =
-      static_cast<std::int64_t>(multiprocessors) * std::max(1, ctas_per_multiprocessor);
-  return static_cast<int>(std::min(n_tasks, resident));
+int decode_grid(std::int64_t n_tasks, int token_groups, int multiprocessors, int ctas_per_multiprocessor) {
+  const int resident = multiprocessors * std::max(1, ctas_per_multiprocessor);
+  return static_cast<int>(std::min<std::int64_t>(n_tasks, std::max(1, resident / token_groups)));
 }
 
 PrefillPlan plan_prefill(std::int64_t n_tokens, std::int64_t cols, std::int64_t rows) {

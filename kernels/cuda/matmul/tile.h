@@ -46,6 +46,7 @@ struct IntegerTile {
   static constexpr int n_groups = tile_cols / Group;
   static constexpr int numbers_bytes = tile_rows * n_groups * 2 * (HasMin ? 2 : 1);
   static constexpr int planes = 1;  // activations: f16
+  static_assert(!HasMin || Zero == 0);
 };
 
 struct F16 {};
