@@ -228,23 +228,29 @@ void exact(const ExactArgs& args, cudaStream_t stream) {
   check(cudaGetLastError(), "exact_kernel");
 }
 
-/// One thread a block.
+/// Threads that decode a block: each decodes all of it, since blocks are not cut any finer, and writes its
+/// share.
+template <class Block>
+constexpr int embed_lanes = Block::values == 1 ? 1 : 32;
+
 template <class Block>
 __global__ void embed_kernel(const __grid_constant__ EmbedArgs args) {
+  constexpr int lanes = embed_lanes<Block>;
   const std::int64_t row_blocks = args.cols / Block::values;
-  const std::int64_t index = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+  const std::int64_t index = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) / lanes;
   if (index >= args.n * row_blocks) return;
   const std::int64_t i = index / row_blocks, block = index % row_blocks;
   float values[Block::values];
   decode_values(reinterpret_cast<const Block*>(args.blocks + args.ids[i] * args.row_bytes)[block], values);
   float* out = args.out + i * args.cols + block * Block::values;
-  for (int k = 0; k < Block::values; ++k) out[k] = values[k];
+  for (int k = threadIdx.x % lanes; k < Block::values; k += lanes) out[k] = values[k];
 }
 
 template <class Block>
 void embed_rows(const EmbedArgs& args, cudaStream_t stream) {
   if (args.n == 0) return;
-  embed_kernel<Block><<<ctas(args.n * (args.cols / Block::values), 32), 32, 0, stream>>>(args);
+  const std::int64_t threads = args.n * (args.cols / Block::values) * embed_lanes<Block>;
+  embed_kernel<Block><<<ctas(threads, 128), 128, 0, stream>>>(args);
   check(cudaGetLastError(), "embed_kernel");
 }
 
