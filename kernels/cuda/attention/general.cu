@@ -1,6 +1,7 @@
 // Attention for every shape that has no kernel of its own: f32 pages, any even head_dim, choices of units in
 // a prompt. A CTA takes one row and query head; each warp walks every fourth 32 tokens, a lane a token for
 // scores and a lane some dims for values, all in f32. Slow: heads share nothing they read.
+#include "cga/error.h"
 #include "kernels/cuda/attention/dispatch.h"
 #include "kernels/cuda/attention/hadamard.cuh"
 #include "kernels/cuda/attention/mma.cuh"
