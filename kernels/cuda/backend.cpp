@@ -56,12 +56,15 @@ class CudaBackend final : public Backend {
 
   const void* read(const void* from, std::size_t bytes) override {
     void* const to = landing_.need(bytes);
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, steps_.stream()), "reading from the device");
+    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, steps_.stream()),
+          "reading from the device");
     steps_.synchronize();
     return to;
   }
 
-  void run_step(const StepShape& shape, const std::function<void()>& step) override { steps_.run(shape, step); }
+  void run_step(const StepShape& shape, const std::function<void()>& step) override {
+    steps_.run(shape, step);
+  }
 
   double time_read(const std::byte* data, std::size_t bytes) override {
     const DeviceArray sink(device_, sizeof(unsigned), "bandwidth probe");

@@ -50,7 +50,8 @@ void CudaOps::reserve_work(const WorkShape& shape) {
     bytes = std::max(bytes, matmul_workspace_bytes(shape.n_tokens, cols, rows));
   }
   need(matmul_scratch_, bytes, "scratch of products");
-  need(attention_scratch_, attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx),
+  need(attention_scratch_,
+       attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx),
        "scratch of attention");
 }
 
@@ -66,13 +67,14 @@ void CudaOps::need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, con
 void CudaOps::embed(float* out, const PreparedWeight& table, std::span<const std::int32_t> ids) {
   const std::int32_t* const there = steps_.put(ids);
   const auto n = static_cast<std::int64_t>(ids.size());
-  steps_.launch([&](cudaStream_t stream) { cuda::embed(out, table, there, n, stream); }, out, &table, there, n);
+  steps_.launch([&](cudaStream_t stream) { cuda::embed(out, table, there, n, stream); }, out, &table, there,
+                n);
 }
 
 void CudaOps::rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
                        std::int64_t dim) {
-  steps_.launch([&](cudaStream_t stream) { cuda::rms_norm(out, x, weight, eps, n_tokens, dim, stream); }, out, x,
-                weight, eps, n_tokens, dim);
+  steps_.launch([&](cudaStream_t stream) { cuda::rms_norm(out, x, weight, eps, n_tokens, dim, stream); }, out,
+                x, weight, eps, n_tokens, dim);
 }
 
 void CudaOps::multiply(const MatmulParams& params) {
@@ -125,7 +127,8 @@ void CudaOps::rope_angles(float* cos_sin, std::span<const std::int32_t> position
                           std::span<const float> inverse_frequency, float magnitude) {
   const std::int32_t* const places = steps_.put(positions);
   const float* const frequencies = steps_.put(inverse_frequency);
-  const auto n = static_cast<std::int64_t>(positions.size()), half = static_cast<std::int64_t>(inverse_frequency.size());
+  const auto n = static_cast<std::int64_t>(positions.size()),
+             half = static_cast<std::int64_t>(inverse_frequency.size());
   const auto start = [&](cudaStream_t stream) {
     cuda::rope_angles(cos_sin, places, n, frequencies, half, magnitude, stream);
   };
@@ -142,7 +145,8 @@ void CudaOps::rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t
 
 CudaOps::Sequences CudaOps::put(std::span<const SequenceRows> rows, bool units_if_any) {
   Sequences put;
-  put.units = units_if_any && std::any_of(rows.begin(), rows.end(), [](const auto& r) { return !r.units.empty(); });
+  put.units =
+      units_if_any && std::any_of(rows.begin(), rows.end(), [](const auto& r) { return !r.units.empty(); });
   // In decoding, lists have room for what later steps will add, so that these are the same step.
   const std::int32_t unit = put.units ? unit_tokens : page_tokens;
   const std::int32_t room = steps_.is_decode() ? div_up(steps_.position_bound(), unit) : 0;
@@ -151,8 +155,8 @@ CudaOps::Sequences CudaOps::put(std::span<const SequenceRows> rows, bool units_i
     const std::int32_t n_tokens = sequence.position + sequence.n_tokens;
     const auto n_ids = static_cast<std::size_t>(div_up(n_tokens, unit));
     const std::span<const std::int32_t> ids = put.units ? sequence.units : sequence.pages;
-    meta_.push_back({sequence.first_row, sequence.n_tokens, sequence.position,
-                     static_cast<std::int32_t>(pages_.size())});
+    meta_.push_back(
+        {sequence.first_row, sequence.n_tokens, sequence.position, static_cast<std::int32_t>(pages_.size())});
     pages_.insert(pages_.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n_ids));
     pages_.resize(std::max(pages_.size(), meta_.size() * static_cast<std::size_t>(room)));
     put.n_rows = std::max(put.n_rows, sequence.first_row + sequence.n_tokens);
@@ -187,7 +191,8 @@ void CudaOps::rope_append(const RopeAppendParams& params) {
                         .n_sequences = rows.n_sequences,
                         .n_rows = rows.n_rows};
   steps_.launch([&](cudaStream_t stream) { cuda::rope_append(args, stream); }, args.q, args.k, args.v,
-                args.cos_sin, args.pairs, args.base, args.sequences, args.pages, args.n_sequences, args.n_rows);
+                args.cos_sin, args.pairs, args.base, args.sequences, args.pages, args.n_sequences,
+                args.n_rows);
 }
 
 void CudaOps::attend(const AttendParams& params) {
@@ -243,7 +248,8 @@ void CudaOps::add(float* x, const float* y, std::int64_t n) {
 void CudaOps::gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) {
   const std::int32_t* const there = steps_.put(rows);
   const auto n = static_cast<std::int64_t>(rows.size());
-  steps_.launch([&](cudaStream_t stream) { cuda::gather(out, x, there, n, dim, stream); }, out, x, there, n, dim);
+  steps_.launch([&](cudaStream_t stream) { cuda::gather(out, x, there, n, dim, stream); }, out, x, there, n,
+                dim);
 }
 
 }  // namespace cga::cuda

@@ -17,7 +17,8 @@ __device__ std::int64_t element() {
 }
 
 /// A block a row. The order of the sum depends on dim only.
-__global__ void rms_norm_kernel(float* out, const float* x, const float* weight, float eps, std::int64_t dim) {
+__global__ void rms_norm_kernel(float* out, const float* x, const float* weight, float eps,
+                                std::int64_t dim) {
   __shared__ float sums[block_threads / 32];
   const float* row = x + std::int64_t{blockIdx.x} * dim;
   float sum = 0.0f;

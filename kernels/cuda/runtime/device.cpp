@@ -26,14 +26,16 @@ Device::Device(int ordinal, std::int64_t limit) : ordinal_(ordinal), limit_(limi
   check(cudaGetDeviceCount(&n), "looking for devices");
   if (ordinal >= n) {
     throw Error(ErrorKind::device, "--device cuda:" + std::to_string(ordinal),
-                "there are " + std::to_string(n) + " CUDA devices", "use cuda:0 to cuda:" + std::to_string(n - 1));
+                "there are " + std::to_string(n) + " CUDA devices",
+                "use cuda:0 to cuda:" + std::to_string(n - 1));
   }
   check(cudaSetDevice(ordinal), "choosing the device");
   check(cudaGetDeviceProperties(&properties_, ordinal), "reading what the device is");
   if (properties_.major < 8) {
     throw Error(ErrorKind::device, "--device cuda:" + std::to_string(ordinal),
-                std::string(properties_.name) + " has compute capability " + std::to_string(properties_.major) +
-                    "." + std::to_string(properties_.minor) + ", expected at least 8.0",
+                std::string(properties_.name) + " has compute capability " +
+                    std::to_string(properties_.major) + "." + std::to_string(properties_.minor) +
+                    ", expected at least 8.0",
                 "use --device cpu");
   }
 }

@@ -36,7 +36,7 @@ class Device final : public DeviceAllocator {
   int ordinal_;
   cudaDeviceProp properties_{};
   std::int64_t limit_;
-  std::int64_t used_ = 0;                           // of it, by this object
+  std::int64_t used_ = 0;                         // of it, by this object
   std::unordered_map<void*, std::size_t> sizes_;  // of what was allocated
 };
 

@@ -62,7 +62,8 @@ const std::byte* Steps::put_bytes(const void* from, std::size_t bytes, std::size
   const std::size_t size = (std::max<std::size_t>(room, 1) + 15) / 16 * 16;
   if (at_ + size > arena_bytes) {
     if (size > arena_bytes || mode_ != Mode::start) {
-      throw Error(ErrorKind::memory, "step", "its lists take more than " + std::to_string(arena_bytes) + " bytes",
+      throw Error(ErrorKind::memory, "step",
+                  "its lists take more than " + std::to_string(arena_bytes) + " bytes",
                   "use fewer sequences or a smaller context (-c)");
     }
     synchronize();

@@ -1,7 +1,7 @@
 // Steps: calls of ops between which the host decides nothing. Ops do two things here. They put what they read
-// from host memory (ids, positions, pages) where kernels find it, and they start kernels. A step of decoding is
-// the same kernels every time, so what it starts is recorded as a CUDA graph; from then on its ops only put
-// their data, and one launch does the rest.
+// from host memory (ids, positions, pages) where kernels find it, and they start kernels. A step of decoding
+// is the same kernels every time, so what it starts is recorded as a CUDA graph; from then on its ops only
+// put their data, and one launch does the rest.
 #pragma once
 
 #include <cuda_runtime_api.h>
