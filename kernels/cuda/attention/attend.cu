@@ -108,7 +108,7 @@ std::size_t attend_workspace_bytes(std::int32_t n_heads, std::int32_t head_dim, 
                                    std::int32_t max_tokens, std::int32_t n_kv_heads) {
   const std::int32_t tiles = decode_tiles(n_kv_heads, n_heads / n_kv_heads);
   const DecodeWorkspace plan(n_heads, head_dim, std::min(max_rows, launch_sequences),
-                             max_splits(max_tokens, tiles));
+                             max_splits(max_tokens, long_splits(tiles, most_ctas)));
   return static_cast<std::size_t>(plan.bytes());
 }
 

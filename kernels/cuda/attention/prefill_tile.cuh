@@ -63,8 +63,8 @@ struct WarpRows {
   static constexpr int n_scores = page_tokens / 8, n_sums = head_dim / 8;
   float scores[2][n_scores][4];
   float sums[2][n_sums][4] = {};
-  float m[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-  float l[4] = {};  // of this thread's columns, until the end
+  float m[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};  // in units of log2
+  float l[4] = {};                                            // of this thread's columns, until the end
 
   /// scores = queries · keys^T.  @param queries, keys  addresses in shared memory of the warp's rows, the
   /// page
@@ -117,15 +117,17 @@ struct WarpRows {
 #pragma unroll
     for (int row = 0; row < 4; ++row) {
       const int r = row / 2, i = row % 2 * 2;
-      float largest = m[row];
+      float largest = -INFINITY;
 #pragma unroll
       for (int n = 0; n < n_scores; ++n) {
         largest = fmaxf(largest, fmaxf(scores[r][n][i], scores[r][n][i + 1]));
       }
       largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
-      const float base = largest == -INFINITY ? 0.0f : largest * scale;
-      fade[row] = exp2_approx(m[row] * scale - base);
+      // Rounded before it is compared: where no larger score comes, the fade is 1 to the bit.
+      largest = fmaxf(m[row], __fmul_rn(largest, scale));
+      const float base = largest == -INFINITY ? 0.0f : largest;
+      fade[row] = exp2_approx(m[row] - base);
       m[row] = largest;
       float total = 0;
 #pragma unroll
