@@ -143,6 +143,25 @@ void test_prefill(const Heads& heads) {
              std::to_string(heads.head_dim) + " " + std::to_string(heads.group));
 }
 
+/// Long enough for tiles of 128 rows, against the same in pieces of 64-row tiles, and some rows exactly.
+void test_long_prefill(const Heads& heads, int length) {
+  const Story story(heads, 1, length);
+  Layer layer(story);
+  layer.append({{0, 0, length}});
+  const std::vector<float> whole = layer.attend({{0, 0, length}}, false);
+  std::vector<float> in_pieces;
+  for (int first = 0; first < length; first += 190) {
+    const std::vector<float> out = layer.attend({{0, first, std::min(190, length - first)}}, false);
+    in_pieces.insert(in_pieces.end(), out.begin(), out.end());
+  }
+  expect(whole == in_pieces, "large and small tiles give the same bits");
+  const std::size_t row = static_cast<std::size_t>(heads.n_heads()) * heads.head_dim;
+  for (int position = 0; position < length; position += 83) {
+    const std::vector<float> found(whole.begin() + position * row, whole.begin() + (position + 1) * row);
+    expect_close(found, exactly(story, {{0, position, 1}}), heads, false, "row " + std::to_string(position));
+  }
+}
+
 void test_units(const Heads& heads) {
   const Story story(heads, 1, 768);
   Layer layer(story);
@@ -298,6 +317,8 @@ void test_all() {
   }
   for (const KvElement e : {KvElement::bf16, KvElement::q8, KvElement::q4}) {
     test_deep({1, 2, 128, e}, 20000);
+    test_long_prefill({8, 4, 128, e}, 1100);
+    test_long_prefill({8, 3, 64, e}, 1500);
     test_deep({1, 3, 64, e}, 70000);
   }
   for (const KvElement e : {KvElement::bf16, KvElement::f32}) {
@@ -317,6 +338,7 @@ void test_some() {
     test_rope_append({2, 3, 64, e}, RopePairs::halves);
   }
   test_deep({1, 1, 64, KvElement::bf16}, 17000);
+  test_long_prefill({8, 4, 128, KvElement::q4}, 1100);
 }
 
 }  // namespace

@@ -86,17 +86,21 @@ TEST_CASE("states of sequences, slots and heads have places of their own", "[att
   CHECK((*counters.rbegin() + 1) * 4 <= plan.state_offset());
 }
 
-TEST_CASE("a prompt's tiles hold whole tokens and fit the grid", "[attention][plan]") {
-  for (const std::int32_t group : {1, 2, 3, 4, 6, 7, 8, 16, 100, 128}) {
-    CHECK(tile_tokens(group) >= 1);
-    CHECK(tile_tokens(group) * group <= tile_rows);
-    for (const std::int32_t n_tokens : {1, 2, 17, 128, 129, 5000}) {
-      CHECK(n_tiles(n_tokens, group) * tile_tokens(group) >= n_tokens);
-      CHECK(3 * n_tiles(n_tokens, group) <= max_tiles(3 * n_tokens, 3, group));
+TEST_CASE("a prompt's tiles hold all tokens and fit the grid", "[attention][plan]") {
+  for (const std::int32_t group : {1, 2, 3, 4, 6, 7, 8, 16, most_group}) {
+    for (const std::int32_t rows : {64, 128}) {
+      const std::int32_t tokens = rows / group;
+      REQUIRE(tokens >= 1);
+      for (const std::int32_t n_tokens : {1, 2, 17, 128, 129, 5000}) {
+        CHECK(n_tiles(n_tokens, tokens) * tokens >= n_tokens);
+        CHECK((n_tiles(n_tokens, tokens) - 1) * tokens < n_tokens);
+        CHECK(3 * n_tiles(n_tokens, tokens) <= max_tiles(3 * n_tokens, 3, tokens));
+      }
+      CHECK(n_tiles(0, tokens) == 0);
     }
-    CHECK(n_tiles(0, group) == 0);
   }
-  CHECK(tile_tokens(129) == 0);
+  CHECK(small_tiles(512, 1, 3, 3));
+  CHECK_FALSE(small_tiles(2048, 1, 8, 4));
 }
 
 TEST_CASE("tensor cores serve bf16 and blocks of two head sizes", "[attention][plan]") {

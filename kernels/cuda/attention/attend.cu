@@ -88,7 +88,7 @@ void attend_decode(const AttendArgs& args, cudaStream_t stream) {
 void attend_prefill(const AttendArgs& args, cudaStream_t stream) {
   if (args.n_sequences == 0 || args.n_rows == 0) return;
   const int group = args.n_heads / args.layout.n_kv_heads;
-  if (!has_tensor_path(args.layout) || args.units || group > tile_rows) return attend_general(args, stream);
+  if (!has_tensor_path(args.layout) || args.units || group > most_group) return attend_general(args, stream);
   switch (args.layout.element) {
     case KvElement::bf16:
       return prefill<KvElement::bf16>(args, args.q, stream);

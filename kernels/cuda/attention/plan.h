@@ -100,23 +100,26 @@ struct DecodeWorkspace {
   }
 };
 
-/// A prompt's tile: rows that share pages, (token, query head of one KV head) in this order.
-inline constexpr std::int32_t tile_rows = 128;
+/// A prompt's tile: rows that share pages, (token, query head of one KV head) in this order: 128 or 64.
+/// A tile has rows / group whole tokens; 64 rows must hold one.
+inline constexpr std::int32_t most_group = 64;
 
-/// Tokens a tile; 0 where a token's heads alone do not fit.
-CGA_HOST_DEVICE constexpr std::int32_t tile_tokens(std::int32_t group) {
-  return tile_rows / group;
-}
-
-/// Tiles of one sequence.
-CGA_HOST_DEVICE constexpr std::int32_t n_tiles(std::int32_t n_tokens, std::int32_t group) {
-  return (n_tokens + tile_tokens(group) - 1) / tile_tokens(group);
+/// Tiles of one sequence, of `tokens` tokens each.
+CGA_HOST_DEVICE constexpr std::int32_t n_tiles(std::int32_t n_tokens, std::int32_t tokens) {
+  return (n_tokens + tokens - 1) / tokens;
 }
 
 /// The most tiles that n_rows rows of n_sequences sequences make.
 CGA_HOST_DEVICE constexpr std::int32_t max_tiles(std::int32_t n_rows, std::int32_t n_sequences,
-                                                 std::int32_t group) {
-  return n_rows / tile_tokens(group) + n_sequences;
+                                                 std::int32_t tokens) {
+  return n_rows / tokens + n_sequences;
+}
+
+/// Whether 64 rows serve better: where 128 would leave multiprocessors with less than two CTAs. A row's
+/// result is the same in either, to the bit.
+constexpr bool small_tiles(std::int32_t n_rows, std::int32_t n_sequences, std::int32_t n_kv_heads,
+                           std::int32_t group) {
+  return group > 128 || n_kv_heads * max_tiles(n_rows, n_sequences, 128 / group) < 256;
 }
 
 /// The shapes tensor cores are used for; all others take the general kernel.
