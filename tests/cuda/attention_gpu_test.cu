@@ -162,6 +162,23 @@ void test_long_prefill(const Heads& heads, int length) {
   }
 }
 
+/// A token that is not a number, whole or in one dim of its value, shows in its own row and later ones only.
+void test_not_a_number(const Heads& heads) {
+  for (const bool whole : {true, false}) {
+    Story story(heads, 1, 100);
+    const int at = 10 * heads.n_kv_heads * heads.head_dim;
+    for (int i = 0; i < heads.head_dim; ++i) {
+      if (whole || i == 5) story.v[0][at + i] = story.kept_v[0][at + i] = NAN;
+      if (whole) story.k[0][at + i] = story.kept_k[0][at + i] = NAN;
+    }
+    Layer layer(story);
+    layer.append({{0, 0, 100}});
+    expect_close(layer.attend({{0, 0, 20}}, false), exactly(story, {{0, 0, 20}}), heads, false, "NaN");
+    expect_close(layer.attend({{0, 0, 100}}, false), exactly(story, {{0, 0, 100}}), heads, false, "NaN");
+    expect_close(layer.attend({{0, 50, 1}}, true), exactly(story, {{0, 50, 1}}), heads, true, "NaN");
+  }
+}
+
 void test_units(const Heads& heads) {
   const Story story(heads, 1, 768);
   Layer layer(story);
@@ -322,8 +339,10 @@ void test_all() {
     test_deep({1, 3, 64, e}, 70000);
   }
   for (const KvElement e : {KvElement::bf16, KvElement::f32}) {
-    for (const Heads& heads : {Heads{3, 3, 64, e}, Heads{2, 6, 128, e}, Heads{1, 7, 80, e}})
+    for (const Heads& heads : {Heads{3, 3, 64, e}, Heads{2, 6, 128, e}, Heads{1, 7, 80, e}}) {
       test_units(heads);
+      test_not_a_number(heads);
+    }
   }
 }
 

@@ -81,6 +81,7 @@ __global__ void __launch_bounds__(prefill_threads, 4 - atoms)
   using Shape = PrefillShape<element, head_dim, atoms>;
   constexpr int pitch = Shape::Buffer::pitch;
   extern __shared__ __align__(16) std::byte shared[];
+  __shared__ int bad_from[head_dim];
   const int group = args.n_heads / args.layout.n_kv_heads, kv_head = blockIdx.x;
   const PrefillTile tile = find_tile(args.sequences, args.n_sequences,
                                      static_cast<int>(gridDim.y - 1 - blockIdx.y), Shape::rows / group);
@@ -100,28 +101,36 @@ __global__ void __launch_bounds__(prefill_threads, 4 - atoms)
   constexpr int warp_rows = 16 * atoms;
   const int warp_row = threadIdx.x / 32 * warp_rows, g = threadIdx.x % 32 / 4;
   const bool idle = warp_row >= n_rows;
-  const int warp_first = first_position + warp_row / group;  // positions of the warp's first and last row
   const int warp_last = first_position + (min(warp_row + warp_rows, n_rows) - 1) / group;
   const std::uint32_t queries = shared_address(shared) + warp_row * pitch;
   WarpRows<head_dim, atoms> rows;
-  const float scale = args.scale * 1.44269504f;  // scores in units of log2
+  const float scale = args.scale * 1.44269504f;                   // scores in units of log2
+  const auto last_seen = [&](int token, int(&last)[2 * atoms]) {  // by each of the thread's rows, in the page
+#pragma unroll
+    for (int i = 0; i < 2 * atoms; ++i) {  // divided anew for each page: registers are short elsewhere
+      last[i] = first_position - token + (warp_row + i / 2 * 16 + i % 2 * 8 + g) / group;
+    }
+  };
   for (int page = 0; page < n_pages; ++page) {
     const int token = page * page_tokens;
     const bool sees = !idle && token <= warp_last;
     pages.keys_ready(page, n_pages);
     if (sees) rows.multiply_keys(queries, shared_address(shared + Shape::keys));
     pages.values_ready(page, n_pages);
+    const bool hides = token + page_tokens - 1 > first_position;  // some tokens from some rows of the tile
+    const bool broken = hides && clean_values<head_dim>(shared + Shape::values, bad_from);
     if (!sees) continue;
-    if (token + page_tokens - 1 > warp_first) {
-      int last[2 * atoms];  // a row's own token; divided here, because registers are short everywhere else
-#pragma unroll
-      for (int i = 0; i < 2 * atoms; ++i) {
-        last[i] = first_position - token + (warp_row + i / 2 * 16 + i % 2 * 8 + g) / group;
-      }
+    int last[2 * atoms];
+    if (hides) {
+      last_seen(token, last);
       rows.mask(last);
     }
     rows.advance(scale);
     rows.multiply_values(shared_address(shared + Shape::values));
+    if (broken) {
+      last_seen(token, last);
+      rows.spoil(bad_from, last);
+    }
   }
   if (!idle) rows.write(args.out + first, warp_row, n_rows, group, args.n_heads);
 }

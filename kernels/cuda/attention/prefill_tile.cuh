@@ -187,6 +187,21 @@ struct WarpRows {
     }
   }
 
+  /// Sums of rows that see a value that clean_values took away become NaN.  @param last  as of mask
+  __device__ void spoil(const int* bad_from, const int (&last)[n_rows]) {
+    const int t = threadIdx.x % 4;
+#pragma unroll
+    for (int r = 0; r < atoms; ++r) {
+#pragma unroll
+      for (int n = 0; n < n_sums; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (last[2 * r + i / 2] >= bad_from[n * 8 + 2 * t + i % 2]) sums[r][n][i] = NAN;
+        }
+      }
+    }
+  }
+
   /// @param out    as q of stage_rows
   /// @param first  the warp's first row in the tile
   /// @param end    the tile's rows
