@@ -115,11 +115,11 @@ CGA_HOST_DEVICE constexpr std::int32_t max_tiles(std::int32_t n_rows, std::int32
   return n_rows / tokens + n_sequences;
 }
 
-/// Whether 64 rows serve better: where 128 would leave multiprocessors with less than two CTAs. A row's
-/// result is the same in either, to the bit.
+/// Whether 64 rows serve better: where tiles of 128 would leave multiprocessors idle. A row's result is the
+/// same in either, to the bit.
 constexpr bool small_tiles(std::int32_t n_rows, std::int32_t n_sequences, std::int32_t n_kv_heads,
                            std::int32_t group) {
-  return group > 128 || n_kv_heads * max_tiles(n_rows, n_sequences, 128 / group) < 256;
+  return n_kv_heads * max_tiles(n_rows, n_sequences, 128 / group) < 132;
 }
 
 /// The shapes tensor cores are used for; all others take the general kernel.
