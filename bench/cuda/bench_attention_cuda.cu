@@ -148,15 +148,15 @@ struct Layers {
 };
 
 void bench_decode(cudaStream_t stream, double peak, const Model& model, KvElement element, int n_tokens,
-                  int n_sequences) {
+                  int n_sequences, int bound = 0) {
   const Layers layers({model.n_kv_heads, model.head_dim, element}, n_tokens, n_sequences, 400 << 20);
   std::vector<cuda::SequenceMeta> metas;
   for (int s = 0; s < n_sequences; ++s) metas.push_back({s, 1, n_tokens - 1, s * layers.pages_a_sequence});
   const DeviceArray<cuda::SequenceMeta> meta(metas);
   const std::size_t n = std::size_t(n_sequences) * model.n_heads * model.head_dim;
   const DeviceArray<float> q(normal(n, 3)), out(n);
-  const DeviceArray<std::byte> workspace(
-      cuda::attend_workspace_bytes(model.n_heads, model.head_dim, n_sequences, n_tokens, model.n_kv_heads));
+  const DeviceArray<std::byte> workspace(cuda::attend_workspace_bytes(
+      model.n_heads, model.head_dim, n_sequences, std::max(n_tokens, bound), model.n_kv_heads));
   const int launches = std::max(layers.n_layers, 16);
   const double us = time_graph(stream,
                                [&] {
@@ -167,14 +167,16 @@ void bench_decode(cudaStream_t stream, double peak, const Model& model, KvElemen
                                    args.sequences = meta.data();
                                    args.n_rows = n_sequences;
                                    args.workspace = workspace.data();
+                                   args.max_tokens = std::max(n_tokens, bound);
                                    cuda::attend_decode(args, stream);
                                  }
                                }) /
                     launches;
   const double gbs = static_cast<double>(layers.layer_bytes) / us / 1e3;
   const char* names[] = {"bf16", "f32", "q8", "q4"};
-  std::printf("decode  %-13s %-4s %3d x %6d: %8.1f us %7.0f GB/s %4.0f %% of reads\n", model.name,
-              names[static_cast<int>(element)], n_sequences, n_tokens, us, gbs, 100 * gbs / peak);
+  std::printf("decode  %-13s %-4s %3d x %6d: %8.1f us %7.0f GB/s %4.0f %% of reads%s\n", model.name,
+              names[static_cast<int>(element)], n_sequences, n_tokens, us, gbs, 100 * gbs / peak,
+              bound > n_tokens ? ", in a grid for 131072" : "");
 }
 
 /// n_rows rows that end at n_tokens.
@@ -213,11 +215,12 @@ int main(int argc, char** argv) {
   std::printf("%s, %d multiprocessors, reads %.0f GB/s\n", device.name, device.multiProcessorCount, peak);
   if (what != "prefill") {
     for (const Model& model : models) {
-      for (const int n : {2048, 8192, 32768, 131072})
+      for (const int n : {512, 2048, 4096, 8192, 16384, 32768, 131072})
         bench_decode(stream, peak, model, KvElement::bf16, n, 1);
       for (const KvElement e : {KvElement::q8, KvElement::q4}) {
         for (const int n : {8192, 32768, 131072}) bench_decode(stream, peak, model, e, n, 1);
       }
+      bench_decode(stream, peak, model, KvElement::bf16, 2048, 1, 131072);
       bench_decode(stream, peak, model, KvElement::bf16, 512, 64);
       bench_decode(stream, peak, model, KvElement::bf16, 4096, 16);
     }

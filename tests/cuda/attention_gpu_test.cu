@@ -143,6 +143,42 @@ void test_prefill(const Heads& heads) {
              std::to_string(heads.head_dim) + " " + std::to_string(heads.group));
 }
 
+/// Long enough for tiles of 128 rows, against the same in pieces of 64-row tiles, and some rows exactly.
+void test_long_prefill(const Heads& heads, int length) {
+  const Story story(heads, 1, length);
+  Layer layer(story);
+  layer.append({{0, 0, length}});
+  const std::vector<float> whole = layer.attend({{0, 0, length}}, false);
+  std::vector<float> in_pieces;
+  for (int first = 0; first < length; first += 190) {
+    const std::vector<float> out = layer.attend({{0, first, std::min(190, length - first)}}, false);
+    in_pieces.insert(in_pieces.end(), out.begin(), out.end());
+  }
+  expect(whole == in_pieces, "large and small tiles give the same bits");
+  const std::size_t row = static_cast<std::size_t>(heads.n_heads()) * heads.head_dim;
+  for (int position = 0; position < length; position += 83) {
+    const std::vector<float> found(whole.begin() + position * row, whole.begin() + (position + 1) * row);
+    expect_close(found, exactly(story, {{0, position, 1}}), heads, false, "row " + std::to_string(position));
+  }
+}
+
+/// A token that is not a number, whole or in one dim of its value, shows in its own row and later ones only.
+void test_not_a_number(const Heads& heads) {
+  for (const bool whole : {true, false}) {
+    Story story(heads, 1, 100);
+    const int at = 10 * heads.n_kv_heads * heads.head_dim;
+    for (int i = 0; i < heads.head_dim; ++i) {
+      if (whole || i == 5) story.v[0][at + i] = story.kept_v[0][at + i] = NAN;
+      if (whole) story.k[0][at + i] = story.kept_k[0][at + i] = NAN;
+    }
+    Layer layer(story);
+    layer.append({{0, 0, 100}});
+    expect_close(layer.attend({{0, 0, 20}}, false), exactly(story, {{0, 0, 20}}), heads, false, "NaN");
+    expect_close(layer.attend({{0, 0, 100}}, false), exactly(story, {{0, 0, 100}}), heads, false, "NaN");
+    expect_close(layer.attend({{0, 50, 1}}, true), exactly(story, {{0, 50, 1}}), heads, true, "NaN");
+  }
+}
+
 void test_units(const Heads& heads) {
   const Story story(heads, 1, 768);
   Layer layer(story);
@@ -298,11 +334,15 @@ void test_all() {
   }
   for (const KvElement e : {KvElement::bf16, KvElement::q8, KvElement::q4}) {
     test_deep({1, 2, 128, e}, 20000);
+    test_long_prefill({8, 4, 128, e}, 1100);
+    test_long_prefill({8, 3, 64, e}, 1500);
     test_deep({1, 3, 64, e}, 70000);
   }
   for (const KvElement e : {KvElement::bf16, KvElement::f32}) {
-    for (const Heads& heads : {Heads{3, 3, 64, e}, Heads{2, 6, 128, e}, Heads{1, 7, 80, e}})
+    for (const Heads& heads : {Heads{3, 3, 64, e}, Heads{2, 6, 128, e}, Heads{1, 7, 80, e}}) {
       test_units(heads);
+      test_not_a_number(heads);
+    }
   }
 }
 
@@ -317,6 +357,7 @@ void test_some() {
     test_rope_append({2, 3, 64, e}, RopePairs::halves);
   }
   test_deep({1, 1, 64, KvElement::bf16}, 17000);
+  test_long_prefill({8, 4, 128, KvElement::q4}, 1100);
 }
 
 }  // namespace

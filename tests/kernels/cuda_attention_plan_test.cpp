@@ -1,4 +1,5 @@
 // How the CUDA backend cuts attention: pure functions, tested without a GPU.
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <set>
@@ -11,13 +12,14 @@ using namespace cga::cuda;
 
 namespace {
 constexpr std::int32_t tile_counts[] = {1, 2, 3, 5, 8, 9, 32, 128, 1000};
-}
+constexpr std::int32_t caps[] = {32, 33, 48, 64, 100, 170, 256};  // long_splits
+}  // namespace
 
 TEST_CASE("splits cover a sequence of any length and stay few enough for two levels of merging",
           "[attention][plan]") {
-  for (const std::int32_t tiles : tile_counts) {
+  for (const std::int32_t cap : caps) {
     for (std::int32_t length = 1; length < 3'000'000; length += 1 + length / 50) {
-      const std::int32_t tokens = split_tokens(length, tiles), splits = n_splits(length, tiles);
+      const std::int32_t tokens = split_tokens(length, cap), splits = n_splits(length, cap);
       REQUIRE(tokens % page_tokens == 0);
       REQUIRE(std::int64_t{splits} * tokens >= length);
       REQUIRE(std::int64_t{splits - 1} * tokens < length);
@@ -27,15 +29,18 @@ TEST_CASE("splits cover a sequence of any length and stay few enough for two lev
   }
 }
 
-TEST_CASE("the grid's bound holds for every shorter sequence, too, and is met by one", "[attention][plan]") {
-  for (const std::int32_t tiles : tile_counts) {
-    std::int32_t most = 0, wrong = 0;
+TEST_CASE("the grid's bound holds for every shorter sequence, too, and is met by one of them",
+          "[attention][plan]") {
+  for (const std::int32_t cap : caps) {
+    std::int32_t most = 0, low = 0, high = 0;
     for (std::int32_t length = 1; length <= 300'000; ++length) {
-      if (n_splits(length, tiles) > most) most = n_splits(length, tiles);
-      if (max_splits(length, tiles) != most) wrong = length;
+      most = std::max(most, n_splits(length, cap));
+      if (max_splits(length, cap) < most) low = length;
+      if (max_splits(length, cap) > most) high = length;
     }
-    INFO(tiles << " tiles");
-    CHECK(wrong == 0);
+    INFO("at most " << cap);
+    CHECK(low == 0);
+    CHECK(high == 0);
   }
 }
 
@@ -43,8 +48,10 @@ TEST_CASE("fewer tiles of heads never ask for less workspace", "[attention][plan
   for (const std::int32_t length : {1, 600, 5000, 20'000, 131'072, 1'000'000}) {
     std::int32_t before = most_splits;
     for (const std::int32_t tiles : tile_counts) {
-      CHECK(max_splits(length, tiles) <= before);
-      before = max_splits(length, tiles);
+      const std::int32_t splits = max_splits(length, long_splits(tiles, most_ctas));
+      CHECK(splits <= before);
+      CHECK(max_splits(length, long_splits(tiles, 3)) <= splits);
+      before = splits;
     }
   }
   CHECK(decode_tiles(8, 4) == 8);
@@ -79,17 +86,21 @@ TEST_CASE("states of sequences, slots and heads have places of their own", "[att
   CHECK((*counters.rbegin() + 1) * 4 <= plan.state_offset());
 }
 
-TEST_CASE("a prompt's tiles hold whole tokens and fit the grid", "[attention][plan]") {
-  for (const std::int32_t group : {1, 2, 3, 4, 6, 7, 8, 16, 100, 128}) {
-    CHECK(tile_tokens(group) >= 1);
-    CHECK(tile_tokens(group) * group <= tile_rows);
-    for (const std::int32_t n_tokens : {1, 2, 17, 128, 129, 5000}) {
-      CHECK(n_tiles(n_tokens, group) * tile_tokens(group) >= n_tokens);
-      CHECK(3 * n_tiles(n_tokens, group) <= max_tiles(3 * n_tokens, 3, group));
+TEST_CASE("a prompt's tiles hold all tokens and fit the grid", "[attention][plan]") {
+  for (const std::int32_t group : {1, 2, 3, 4, 6, 7, 8, 16, most_group}) {
+    for (const std::int32_t rows : {64, 128}) {
+      const std::int32_t tokens = rows / group;
+      REQUIRE(tokens >= 1);
+      for (const std::int32_t n_tokens : {1, 2, 17, 128, 129, 5000}) {
+        CHECK(n_tiles(n_tokens, tokens) * tokens >= n_tokens);
+        CHECK((n_tiles(n_tokens, tokens) - 1) * tokens < n_tokens);
+        CHECK(3 * n_tiles(n_tokens, tokens) <= max_tiles(3 * n_tokens, 3, tokens));
+      }
+      CHECK(n_tiles(0, tokens) == 0);
     }
-    CHECK(n_tiles(0, group) == 0);
   }
-  CHECK(tile_tokens(129) == 0);
+  CHECK(small_tiles(512, 1, 3, 3));
+  CHECK_FALSE(small_tiles(2048, 1, 8, 4));
 }
 
 TEST_CASE("tensor cores serve bf16 and blocks of two head sizes", "[attention][plan]") {

@@ -88,7 +88,7 @@ void attend_decode(const AttendArgs& args, cudaStream_t stream) {
 void attend_prefill(const AttendArgs& args, cudaStream_t stream) {
   if (args.n_sequences == 0 || args.n_rows == 0) return;
   const int group = args.n_heads / args.layout.n_kv_heads;
-  if (!has_tensor_path(args.layout) || args.units || group > tile_rows) return attend_general(args, stream);
+  if (!has_tensor_path(args.layout) || args.units || group > most_group) return attend_general(args, stream);
   switch (args.layout.element) {
     case KvElement::bf16:
       return prefill<KvElement::bf16>(args, args.q, stream);
@@ -108,7 +108,7 @@ std::size_t attend_workspace_bytes(std::int32_t n_heads, std::int32_t head_dim, 
                                    std::int32_t max_tokens, std::int32_t n_kv_heads) {
   const std::int32_t tiles = decode_tiles(n_kv_heads, n_heads / n_kv_heads);
   const DecodeWorkspace plan(n_heads, head_dim, std::min(max_rows, launch_sequences),
-                             max_splits(max_tokens, tiles));
+                             max_splits(max_tokens, long_splits(tiles, most_ctas)));
   return static_cast<std::size_t>(plan.bytes());
 }
 

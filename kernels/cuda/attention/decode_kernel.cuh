@@ -18,8 +18,8 @@ struct DecodeShape {
   static constexpr int stages = std::clamp(10240 / unit_bytes, 2, 4);  // units of a warp under way
   static constexpr int query_bytes = tile_heads * (head_dim + 4) * 4;
   static constexpr int merge_bytes = decode_warps * query_bytes;  // the warps' sums, where buffers were
-  // bf16 has room for three CTAs a multiprocessor; codes cost more instructions and want more warps.
-  static constexpr int ctas = element == KvElement::bf16 ? 3 : 4;
+  // bf16 of 128 has room for three CTAs a multiprocessor; codes cost instructions and want more warps.
+  static constexpr int ctas = element == KvElement::bf16 && head_dim == 128 ? 3 : most_ctas;
   static constexpr int shared_bytes = query_bytes + std::max(decode_warps * stages * unit_bytes, merge_bytes);
 };
 
@@ -32,6 +32,7 @@ struct WarpState {
 
   /// Turns scores (log2) into weights.
   __device__ void advance(float (&scores)[4]) {
+    float fade[2];
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float largest = fmaxf(scores[i], scores[i + 2]);
@@ -41,16 +42,17 @@ struct WarpState {
       }
       largest = fmaxf(largest, m[i]);
       const float base = largest == -INFINITY ? 0.0f : largest;
-      const float fade = exp2_approx(m[i] - base);
+      fade[i] = exp2_approx(m[i] - base);
       m[i] = largest;
       scores[i] = exp2_approx(scores[i] - base);
       scores[i + 2] = exp2_approx(scores[i + 2] - base);
-      l[i] = l[i] * fade + (scores[i] + scores[i + 2]);
+      l[i] = l[i] * fade[i] + (scores[i] + scores[i + 2]);
+    }
+    if (!__any_sync(~0u, fade[0] != 1 || fade[1] != 1)) return;  // times 1: the same bits
 #pragma unroll
-      for (int tile = 0; tile < head_dim / 16; ++tile) {
-        sums[tile][i] *= fade;
-        sums[tile][i + 2] *= fade;
-      }
+    for (int tile = 0; tile < head_dim / 16; ++tile) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) sums[tile][i] *= fade[i % 2];
     }
   }
 };
@@ -106,8 +108,8 @@ __device__ void merge_warps(const WarpState<head_dim>& state, float* sums, float
     float* to = sums + (warp * tile_heads + 2 * t + i) * pitch;
 #pragma unroll
     for (int tile = 0; tile < head_dim / 16; ++tile) {
-      to[sum_dim<element>(tile, g, 0)] = state.sums[tile][i];
-      to[sum_dim<element>(tile, g, 1)] = state.sums[tile][i + 2];
+      to[sum_dim<element>(tile, g, 0)] = state.sums[tile][i] / weight_unit<element>;
+      to[sum_dim<element>(tile, g, 1)] = state.sums[tile][i + 2] / weight_unit<element>;
     }
   }
   __syncthreads();
@@ -137,8 +139,8 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
   using Shape = DecodeShape<element, head_dim>;
   extern __shared__ __align__(16) std::byte shared[];
   const SequenceMeta meta = args.sequences[blockIdx.z];
-  const int length = meta.position + 1, split = blockIdx.x, n_tiles = gridDim.y;
-  const int tokens = split_tokens(length, n_tiles);
+  const int length = meta.position + 1, split = blockIdx.x;
+  const int most = long_splits(gridDim.y, Shape::ctas), tokens = split_tokens(length, most);
   const int begin = split * tokens;
   if (meta.n_tokens == 0 || begin >= length) return;
   const int group = args.n_heads / args.layout.n_kv_heads, tiles = (group + tile_heads - 1) / tile_heads;
@@ -192,7 +194,7 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
   const std::int64_t first = plan.vector(blockIdx.z, 0, 0);
   const StateSlots slots{states + first, sums + first * head_dim, args.n_heads, head_dim};
   const StateTarget end{-1, args.out + row, element == KvElement::q4};
-  const int splits = n_splits(length, n_tiles);
+  const int splits = n_splits(length, most);
   merge_warps<element, head_dim>(state, reinterpret_cast<float*>(buffers), queries, slots,
                                  splits == 1 ? -1 : split, first_head, n_heads);
   if (splits > 1 && splits <= most_merged) {
@@ -219,7 +221,9 @@ void launch_decode(const AttendArgs& args, cudaStream_t stream) {
                              shared),
         "attend_decode");
   const int group = args.n_heads / args.layout.n_kv_heads;
-  const int tiles = decode_tiles(args.layout.n_kv_heads, group), splits = max_splits(args.max_tokens, tiles);
+  const int tiles = decode_tiles(args.layout.n_kv_heads, group),
+            most = long_splits(tiles, DecodeShape<element, head_dim>::ctas);
+  const int splits = max_splits(args.max_tokens, most);
   AttendArgs part = args;
   for (int first = 0; first < args.n_sequences; first += launch_sequences) {
     part.sequences = args.sequences + first;

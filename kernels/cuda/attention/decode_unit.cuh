@@ -2,9 +2,10 @@
 // cores: scores[16, 8] = keys · queries and sums[head_dim, 8] += values^T · weights. Keys and values are the
 // A operand (tokens, then dims, are its 16 rows), so that 8 heads are a whole tile.
 //
-// Codes of q8 and q4 become whole numbers in bf16, which holds them exactly; a key's scales multiply the
-// partial sum of each 32 dims, a value's scales the weights. Queries and weights are split in two bf16. So
-// the only roundings that matter are those of f32: results meet the tolerance of Ops::attend.
+// bf16 pages are multiplied as they are. Codes of q8 and q4 become whole numbers in f16, which holds them
+// exactly and takes fewer instructions to make; a key's scales multiply the partial sum of each 32 dims, a
+// value's scales the weights. Queries and weights are split in two of the 16-bit type. So the only roundings
+// that matter are those of f32: results meet the tolerance of Ops::attend.
 #pragma once
 
 #include "kernels/cuda/attention/mma.cuh"
@@ -12,7 +13,14 @@
 
 namespace cga::cuda {
 
-using bf16 = __nv_bfloat16;
+/// The 16-bit type of the products.
+template <KvElement element>
+using Half = std::conditional_t<element == KvElement::bf16, __nv_bfloat16, __half>;
+
+/// Weights are multiplied by a value's scale before they become f16, which has few bits below 6e-5 and none
+/// above 65504: in this unit, scales from 1e-4 to 1000 leave both halves of a weight of 1 all their bits.
+template <KvElement element>
+inline constexpr float weight_unit = element == KvElement::bf16 ? 1.0f : 64.0f;
 
 /// A unit's keys and values in shared memory. Rows are padded so that the threads of a load hit all banks.
 template <KvElement element, int head_dim>
@@ -74,21 +82,36 @@ __device__ inline int sum_dim(int tile, int g, int half) {
   return tile / 2 * 32 + 4 * g + tile % 2 * 2 + half;
 }
 
-/// Bytes 0 and 2 of x (signed) as two bf16. The low 7 bits are the mantissa of 128 + …, the sign bit chooses
-/// whether 128 or 256 goes off.
-__device__ inline std::uint32_t signed_bytes(std::uint32_t x) {
-  const std::uint32_t above = (x & 0x007f007fu) | 0x43004300u, base = (x & 0x00800080u) | 0x43004300u;
-  const __nv_bfloat162 difference =
-      __hsub2(reinterpret_cast<const __nv_bfloat162&>(above), reinterpret_cast<const __nv_bfloat162&>(base));
-  return reinterpret_cast<const std::uint32_t&>(difference);
+__device__ inline __half2 as_half2(std::uint32_t x) {
+  return reinterpret_cast<const __half2&>(x);
+}
+__device__ inline std::uint32_t as_bits(__half2 x) {
+  return reinterpret_cast<const std::uint32_t&>(x);
 }
 
-/// Bits 0 to 3 and 16 to 19 of x, each less 8, as two bf16.
+/// Bytes 0 and 1 (second: 2 and 3) of x, codes plus 128, as two f16: 1024 + byte, less 1152.
+template <bool second>
+__device__ inline std::uint32_t byte_pair(std::uint32_t x) {
+  const std::uint32_t above = __byte_perm(x, 0x64646464u, second ? 0x4342 : 0x4140);
+  return as_bits(__hsub2(as_half2(above), as_half2(0x64806480u)));
+}
+
+/// (x & mask) | 0x64006400 in one instruction, which the compiler does not find by itself.
+template <std::uint32_t mask>
+__device__ inline std::uint32_t nibbles_above_1024(std::uint32_t x) {
+  std::uint32_t result;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(result) : "r"(x), "n"(mask), "n"(0x64006400));
+  return result;
+}
+
+/// Bits 0 to 3 and 16 to 19 of x, each less 8, as two f16.
 __device__ inline std::uint32_t low_nibbles(std::uint32_t x) {
-  const std::uint32_t above = (x & 0x000f000fu) | 0x43004300u, base = 0x43084308u;  // 128 + code, 128 + 8
-  const __nv_bfloat162 difference =
-      __hsub2(reinterpret_cast<const __nv_bfloat162&>(above), reinterpret_cast<const __nv_bfloat162&>(base));
-  return reinterpret_cast<const std::uint32_t&>(difference);
+  return as_bits(__hsub2(as_half2(nibbles_above_1024<0x000f000fu>(x)), as_half2(0x64086408u)));  // 1032
+}
+/// Bits 4 to 7 and 20 to 23: (1024 + 16 code) / 16 - 72.
+__device__ inline std::uint32_t high_nibbles(std::uint32_t x) {
+  return as_bits(
+      __hfma2(as_half2(nibbles_above_1024<0x00f000f0u>(x)), as_half2(0x2c002c00u), as_half2(0xd480d480u)));
 }
 
 /// A operands of 32 dims of keys (two k-steps). Row g is token g.
@@ -107,16 +130,17 @@ __device__ inline void key_codes(std::uint32_t (&a)[2][4], const std::byte* keys
       const std::byte* row = keys + (g + 8 * half) * pitch;
       if constexpr (element == KvElement::q8) {
         const uint2 codes = *reinterpret_cast<const uint2*>(row + block * 32 + t * 8);
-        a[0][half] = signed_bytes(__byte_perm(codes.x, 0, 0x4140));
-        a[0][half + 2] = signed_bytes(__byte_perm(codes.x, 0, 0x4342));
-        a[1][half] = signed_bytes(__byte_perm(codes.y, 0, 0x4140));
-        a[1][half + 2] = signed_bytes(__byte_perm(codes.y, 0, 0x4342));
+        const std::uint32_t x = codes.x ^ 0x80808080u, y = codes.y ^ 0x80808080u;
+        a[0][half] = byte_pair<false>(x);
+        a[0][half + 2] = byte_pair<true>(x);
+        a[1][half] = byte_pair<false>(y);
+        a[1][half + 2] = byte_pair<true>(y);
       } else {
         const std::uint32_t codes = *reinterpret_cast<const std::uint32_t*>(row + block * 16 + t * 4);
         a[0][half] = low_nibbles(codes);
-        a[0][half + 2] = low_nibbles(codes >> 4);
+        a[0][half + 2] = high_nibbles(codes);
         a[1][half] = low_nibbles(codes >> 8);
-        a[1][half + 2] = low_nibbles(codes >> 12);
+        a[1][half + 2] = high_nibbles(codes >> 8);
       }
     }
   }
@@ -140,19 +164,21 @@ __device__ inline void value_codes(std::uint32_t (&a)[2][4], const std::byte* va
       if constexpr (element == KvElement::q8) {
         const auto first = *reinterpret_cast<const std::uint32_t*>(row + block * 32 + g * 4);
         const auto second = *reinterpret_cast<const std::uint32_t*>(row + pitch + block * 32 + g * 4);
-        a[0][2 * half] = signed_bytes(__byte_perm(first, second, 0x4440));
-        a[0][2 * half + 1] = signed_bytes(__byte_perm(first, second, 0x5551));
-        a[1][2 * half] = signed_bytes(__byte_perm(first, second, 0x6662));
-        a[1][2 * half + 1] = signed_bytes(__byte_perm(first, second, 0x7773));
+        const std::uint32_t x = __byte_perm(first, second, 0x5140) ^ 0x80808080u;  // both tokens' dims 0, 1
+        const std::uint32_t y = __byte_perm(first, second, 0x7362) ^ 0x80808080u;  // 2, 3
+        a[0][2 * half] = byte_pair<false>(x);
+        a[0][2 * half + 1] = byte_pair<true>(x);
+        a[1][2 * half] = byte_pair<false>(y);
+        a[1][2 * half + 1] = byte_pair<true>(y);
       } else {
         const int at = block / 2 * 32 + g * 4;  // a word of both 32 dims of 64 (page.cuh)
         const auto first = *reinterpret_cast<const std::uint32_t*>(row + at);
         const auto second = *reinterpret_cast<const std::uint32_t*>(row + pitch + at);
         const std::uint32_t codes = __byte_perm(first, second, block % 2 == 0 ? 0x5410 : 0x7632);
         a[0][2 * half] = low_nibbles(codes);
-        a[0][2 * half + 1] = low_nibbles(codes >> 4);
+        a[0][2 * half + 1] = high_nibbles(codes);
         a[1][2 * half] = low_nibbles(codes >> 8);
-        a[1][2 * half + 1] = low_nibbles(codes >> 12);
+        a[1][2 * half + 1] = high_nibbles(codes >> 8);
       }
     }
   }
@@ -173,8 +199,8 @@ __device__ inline void load_queries(QueryFragments<head_dim>& q, const float* qu
   for (int step = 0; step < head_dim / 16; ++step) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      q.pairs[step][r] =
-          split(head[query_dim<element>(step, t, r, 0)], head[query_dim<element>(step, t, r, 1)]);
+      q.pairs[step][r] = split<Half<element>>(head[query_dim<element>(step, t, r, 0)],
+                                              head[query_dim<element>(step, t, r, 1)]);
     }
   }
 }
@@ -197,8 +223,8 @@ __device__ inline void unit_scores(float (&scores)[4], const QueryFragments<head
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
       const SplitPair(&b)[2] = q.pairs[2 * block + k];
-      mma<bf16>(parts[k], a[k], b[0].high, b[1].high);
-      mma<bf16>(parts[k], a[k], b[0].low, b[1].low);
+      mma<Half<element>>(parts[k], a[k], b[0].high, b[1].high);
+      mma<Half<element>>(parts[k], a[k], b[0].low, b[1].low);
     }
     if constexpr (Buffer::scale_row > 0) {
       const float scale[2] = {__half2float(scales[g * (head_dim / 32) + block]),
@@ -216,7 +242,7 @@ __device__ inline void unit_scores(float (&scores)[4], const QueryFragments<head
   }
 }
 
-/// sums += values^T · weights, as c of mma for each 16 dims.
+/// sums += values^T · weights · weight_unit, as c of mma for each 16 dims.
 /// @param weights  as unit_scores leaves them
 template <KvElement element, int head_dim>
 __device__ inline void add_values(float (&sums)[head_dim / 16][4], const float (&weights)[4],
@@ -232,9 +258,9 @@ __device__ inline void add_values(float (&sums)[head_dim / 16][4], const float (
       for (int half = 0; half < 2; ++half) {  // tokens g, then g + 8: rows become columns
         float scale = 1;
         if constexpr (Buffer::scale_row > 0) {
-          scale = __half2float(scales[(g + 8 * half) * (head_dim / 32) + block]);
+          scale = weight_unit<element> * __half2float(scales[(g + 8 * half) * (head_dim / 32) + block]);
         }
-        const SplitPair pair = split(weights[2 * half] * scale, weights[2 * half + 1] * scale);
+        const SplitPair pair = split<Half<element>>(weights[2 * half] * scale, weights[2 * half + 1] * scale);
         b[half] = {transpose(pair.high), transpose(pair.low)};
       }
     }
@@ -242,8 +268,8 @@ __device__ inline void add_values(float (&sums)[head_dim / 16][4], const float (
     value_codes<element, head_dim>(a, buffer + Buffer::value_codes, block);
 #pragma unroll
     for (int k = 0; k < 2; ++k) {
-      mma<bf16>(sums[2 * block + k], a[k], b[0].high, b[1].high);
-      mma<bf16>(sums[2 * block + k], a[k], b[0].low, b[1].low);
+      mma<Half<element>>(sums[2 * block + k], a[k], b[0].high, b[1].high);
+      mma<Half<element>>(sums[2 * block + k], a[k], b[0].low, b[1].low);
     }
   }
 }

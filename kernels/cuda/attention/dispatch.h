@@ -9,7 +9,7 @@ namespace cga::cuda {
 template <KvElement element, int head_dim>
 void launch_decode(const AttendArgs& args, cudaStream_t stream);
 
-/// The same shapes, at most tile_rows query heads a KV head, pages only.
+/// The same shapes, at most most_group query heads a KV head, pages only.
 /// @param q  as args.q; of q4, transformed by hadamard()
 template <KvElement element, int head_dim>
 void launch_prefill(const AttendArgs& args, const float* q, cudaStream_t stream);

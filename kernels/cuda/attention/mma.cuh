@@ -79,14 +79,20 @@ __device__ inline std::uint32_t pack(float low, float high) {
   }
 }
 
-/// Two floats as a sum of two bf16 each: 16 bits of mantissa.
+/// Two floats as a sum of two 16-bit floats each: 16 bits of mantissa in bf16, 22 in f16.
 struct SplitPair {
   std::uint32_t high, low;
 };
+template <class Half>
 __device__ inline SplitPair split(float a, float b) {
-  const std::uint32_t high = pack<__nv_bfloat16>(a, b);
-  return {high,
-          pack<__nv_bfloat16>(a - __uint_as_float(high << 16), b - __uint_as_float(high & 0xffff0000u))};
+  const std::uint32_t high = pack<Half>(a, b);
+  float2 rounded;
+  if constexpr (std::is_same_v<Half, __nv_bfloat16>) {
+    rounded = {__uint_as_float(high << 16), __uint_as_float(high & 0xffff0000u)};
+  } else {
+    rounded = __half22float2(reinterpret_cast<const __half2&>(high));
+  }
+  return {high, pack<Half>(a - rounded.x, b - rounded.y)};
 }
 
 /// 2^x, to 2 units in the last place; -inf gives 0.

@@ -21,43 +21,43 @@ inline constexpr std::int32_t most_splits = merge_group * merge_group;
 inline constexpr std::int32_t launch_sequences = 256;  // of one launch; more sequences take more launches
 inline constexpr std::int32_t tile_heads = 8;          // query heads of a decoding CTA: N of mma.m16n8k16
 
-/// What long sequences' splits are chosen for: about two CTAs a multiprocessor of an H100, all at once. One
-/// alone can nearly use its multiprocessor's share of the bandwidth; the second hides where one begins and
-/// ends.
-inline constexpr std::int32_t enough_ctas = 320;
+/// CTAs of the decoding kernels a multiprocessor: 3 or 4, as registers and shared memory allow.
+inline constexpr std::int32_t most_ctas = 4;
 
 /// The most splits of long sequences.
-CGA_HOST_DEVICE constexpr std::int32_t long_splits(std::int32_t n_tiles) {
-  const std::int32_t enough = enough_ctas / n_tiles;
+/// @param n_tiles  tiles of heads a sequence
+/// @param ctas     a multiprocessor
+CGA_HOST_DEVICE constexpr std::int32_t long_splits(std::int32_t n_tiles, std::int32_t ctas) {
+  const std::int32_t enough = 128 * ctas / n_tiles;  // an H100 has 132 multiprocessors
   return enough < most_merged ? most_merged : enough > most_splits ? most_splits : enough;
 }
 
 /// Tokens a split of a sequence of `length` tokens, a multiple of page_tokens. Up to 512 tokens are not worth
-/// a merge; up to 16384 a merge of two levels is not worth the parallelism.
-/// @param n_tiles  tiles of heads a sequence
-CGA_HOST_DEVICE constexpr std::int32_t split_tokens(std::int32_t length, std::int32_t n_tiles) {
+/// a merge; up to 16384 a merge of two levels is not worth the parallelism; longer ones are cut for all their
+/// CTAs to run at once, since beginning and ending one costs as much as reading some hundred tokens.
+/// @param most  long_splits
+CGA_HOST_DEVICE constexpr std::int32_t split_tokens(std::int32_t length, std::int32_t most) {
   if (length <= 512) return 512;
   if (length <= 2048) return 128;
   if (length <= 8192) return 256;
-  std::int32_t tokens = 512;
-  while (tokens < (length + long_splits(n_tiles) - 1) / long_splits(n_tiles)) tokens *= 2;
-  return tokens;
+  if (length <= 16384) return 512;
+  const std::int32_t tokens = (length + most - 1) / most;
+  return tokens <= 512 ? 512 : (tokens + page_tokens - 1) / page_tokens * page_tokens;
 }
 
-CGA_HOST_DEVICE constexpr std::int32_t n_splits(std::int32_t length, std::int32_t n_tiles) {
-  const std::int32_t tokens = split_tokens(length, n_tiles);
+CGA_HOST_DEVICE constexpr std::int32_t n_splits(std::int32_t length, std::int32_t most) {
+  const std::int32_t tokens = split_tokens(length, most);
   return (length + tokens - 1) / tokens;
 }
 
 /// The most splits a sequence of up to `max_length` tokens has. Not n_splits(max_length): that falls wherever
 /// split_tokens grows.
-CGA_HOST_DEVICE constexpr std::int32_t max_splits(std::int32_t max_length, std::int32_t n_tiles) {
-  std::int32_t most = n_splits(max_length, n_tiles);
+CGA_HOST_DEVICE constexpr std::int32_t max_splits(std::int32_t max_length, std::int32_t most) {
+  std::int32_t bound = n_splits(max_length, most);
   for (const std::int32_t last : {2048, 8192}) {  // the longest with splits of 128, of 256
-    if (last < max_length && n_splits(last, n_tiles) > most) most = n_splits(last, n_tiles);
+    if (last < max_length && n_splits(last, most) > bound) bound = n_splits(last, most);
   }
-  // All doublings end at the same number of splits.
-  return 512 * long_splits(n_tiles) < max_length ? long_splits(n_tiles) : most;
+  return 512 * most < max_length ? most : bound;
 }
 
 /// Tiles of up to tile_heads query heads that a row of a sequence makes.
@@ -100,23 +100,26 @@ struct DecodeWorkspace {
   }
 };
 
-/// A prompt's tile: rows that share pages, (token, query head of one KV head) in this order.
-inline constexpr std::int32_t tile_rows = 128;
+/// A prompt's tile: rows that share pages, (token, query head of one KV head) in this order: 128 or 64.
+/// A tile has rows / group whole tokens; 64 rows must hold one.
+inline constexpr std::int32_t most_group = 64;
 
-/// Tokens a tile; 0 where a token's heads alone do not fit.
-CGA_HOST_DEVICE constexpr std::int32_t tile_tokens(std::int32_t group) {
-  return tile_rows / group;
-}
-
-/// Tiles of one sequence.
-CGA_HOST_DEVICE constexpr std::int32_t n_tiles(std::int32_t n_tokens, std::int32_t group) {
-  return (n_tokens + tile_tokens(group) - 1) / tile_tokens(group);
+/// Tiles of one sequence, of `tokens` tokens each.
+CGA_HOST_DEVICE constexpr std::int32_t n_tiles(std::int32_t n_tokens, std::int32_t tokens) {
+  return (n_tokens + tokens - 1) / tokens;
 }
 
 /// The most tiles that n_rows rows of n_sequences sequences make.
 CGA_HOST_DEVICE constexpr std::int32_t max_tiles(std::int32_t n_rows, std::int32_t n_sequences,
-                                                 std::int32_t group) {
-  return n_rows / tile_tokens(group) + n_sequences;
+                                                 std::int32_t tokens) {
+  return n_rows / tokens + n_sequences;
+}
+
+/// Whether 64 rows serve better: where tiles of 128 would leave multiprocessors idle. A row's result is the
+/// same in either, to the bit.
+constexpr bool small_tiles(std::int32_t n_rows, std::int32_t n_sequences, std::int32_t n_kv_heads,
+                           std::int32_t group) {
+  return n_kv_heads * max_tiles(n_rows, n_sequences, 128 / group) < 132;
 }
 
 /// The shapes tensor cores are used for; all others take the general kernel.

@@ -74,6 +74,36 @@ __device__ inline void convert_page(std::byte* rows) {
   }
 }
 
+/// Where one of a page's values is not finite, a row that does not see it would still get 0 · NaN from the
+/// matrix product. Replaces such values by zeros and tells from which token on rows are to be spoiled. All
+/// threads of the CTA call it; true if there was any, which all of them learn.
+/// @param rows      [page_tokens] rows of f16, in shared memory
+/// @param bad_from  [head_dim], in shared memory: of each dim, the first such token, or page_tokens
+template <int head_dim>
+__device__ inline bool clean_values(std::byte* rows, int* bad_from) {
+  constexpr int pitch = 2 * head_dim + 16, pieces = head_dim / 8;
+  bool broken = false;
+  for (int at = threadIdx.x; at < page_tokens * pieces; at += prefill_threads) {
+    const uint4 x = *reinterpret_cast<const uint4*>(rows + at / pieces * pitch + at % pieces * 16);
+    for (const std::uint32_t pair : {x.x, x.y, x.z, x.w}) {
+      broken = broken || (pair & 0x7c00u) == 0x7c00u || (pair & 0x7c000000u) == 0x7c000000u;
+    }
+  }
+  if (!__syncthreads_or(broken)) return false;
+  for (int dim = threadIdx.x; dim < head_dim; dim += prefill_threads) {
+    int first = page_tokens;
+    for (int token = page_tokens - 1; token >= 0; --token) {
+      auto& value = *reinterpret_cast<std::uint16_t*>(rows + token * pitch + dim * 2);
+      if ((value & 0x7c00) != 0x7c00) continue;
+      value = 0;
+      first = token;
+    }
+    bad_from[dim] = first;
+  }
+  __syncthreads();
+  return true;
+}
+
 /// Bytes 0 and 2 of x as the low bytes of two f16: 1024 + byte, less `zero`, times scale.
 __device__ inline std::uint32_t scaled_codes(std::uint32_t x, std::uint32_t zero, __half2 scale) {
   const std::uint32_t above = x | 0x64006400u;

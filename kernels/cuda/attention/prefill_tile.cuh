@@ -1,6 +1,6 @@
-// A prompt's tile: 128 rows, (token, query head of one KV head) in this order, 32 a warp, against one page at
-// a time. Scores, weights and sums stay in registers (FlashAttention-2, Dao, arXiv:2307.08691); the
-// accumulators of scores are the A operand of the product with values.
+// A prompt's tile: 128 or 64 rows, (token, query head of one KV head) in this order, 32 or 16 a warp, against
+// one page at a time. Scores, weights and sums stay in registers (FlashAttention-2, Dao, arXiv:2307.08691);
+// the accumulators of scores are the A operand of the product with values.
 #pragma once
 
 #include "kernels/cuda/attention/plan.h"
@@ -15,11 +15,13 @@ struct PrefillTile {
 };
 
 /// The tile-th tile of all sequences; each warp finds it by itself.
-__device__ inline PrefillTile find_tile(const SequenceMeta* sequences, int n_sequences, int tile, int group) {
+/// @param tokens  a tile
+__device__ inline PrefillTile find_tile(const SequenceMeta* sequences, int n_sequences, int tile,
+                                        int tokens) {
   const int lane = threadIdx.x % 32;
   for (int first = 0; first < n_sequences; first += 32) {
     const SequenceMeta meta = first + lane < n_sequences ? sequences[first + lane] : SequenceMeta{};
-    const int own = n_tiles(meta.n_tokens, group);
+    const int own = n_tiles(meta.n_tokens, tokens);
     int end = own;  // of this lane's tiles, once all lanes before have been added
     for (int distance = 1; distance < 32; distance *= 2) {
       const int before = __shfl_up_sync(~0u, end, distance);
@@ -28,9 +30,9 @@ __device__ inline PrefillTile find_tile(const SequenceMeta* sequences, int n_seq
     const unsigned holds = __ballot_sync(~0u, tile >= end - own && tile < end);
     if (holds != 0) {
       const int from = __ffs(static_cast<int>(holds)) - 1;
-      const int first_token = (tile - __shfl_sync(~0u, end - own, from)) * tile_tokens(group);
+      const int first_token = (tile - __shfl_sync(~0u, end - own, from)) * tokens;
       const SequenceMeta found = sequences[first + from];
-      return {found, first_token, min(tile_tokens(group), found.n_tokens - first_token)};
+      return {found, first_token, min(tokens, found.n_tokens - first_token)};
     }
     tile -= __shfl_sync(~0u, end, 31);
   }
@@ -39,10 +41,10 @@ __device__ inline PrefillTile find_tile(const SequenceMeta* sequences, int n_seq
 
 /// Queries as f16 rows in shared memory, zeros after the last.
 /// @param q  [n_tokens, n_heads, head_dim], f32, from the tile's first token and the KV head's first head
-template <int head_dim, int pitch>
+template <int all_rows, int head_dim, int pitch>
 __device__ inline void stage_rows(std::byte* rows, const float* q, int n_rows, int group, int n_heads) {
   constexpr int pieces = head_dim / 8;
-  for (int at = threadIdx.x; at < tile_rows * pieces; at += prefill_threads) {
+  for (int at = threadIdx.x; at < all_rows * pieces; at += prefill_threads) {
     const int row = at / pieces, piece = at % pieces;
     uint4 values = {};
     if (row < n_rows) {
@@ -56,15 +58,20 @@ __device__ inline void stage_rows(std::byte* rows, const float* q, int n_rows, i
   }
 }
 
-/// One warp's 32 rows: of a thread, rows g and g + 8 of both 16, numbered 0 to 3.
-template <int head_dim>
+/// One warp's rows, 16 an atom: of a thread, rows g and g + 8 of each, numbered from 0.
+template <int head_dim, int atoms>
 struct WarpRows {
   static constexpr int pitch = 2 * head_dim + 16;  // bytes of a row of queries, keys or values
-  static constexpr int n_scores = page_tokens / 8, n_sums = head_dim / 8;
-  float scores[2][n_scores][4];
-  float sums[2][n_sums][4] = {};
-  float m[4] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
-  float l[4] = {};  // of this thread's columns, until the end
+  static constexpr int n_scores = page_tokens / 8, n_sums = head_dim / 8, n_rows = 2 * atoms;
+  float scores[atoms][n_scores][4];
+  float sums[atoms][n_sums][4] = {};
+  float m[n_rows];       // in units of log2
+  float l[n_rows] = {};  // of this thread's columns, until the end
+
+  __device__ WarpRows() {
+#pragma unroll
+    for (int i = 0; i < n_rows; ++i) m[i] = -INFINITY;
+  }
 
   /// scores = queries · keys^T.  @param queries, keys  addresses in shared memory of the warp's rows, the
   /// page
@@ -73,22 +80,22 @@ struct WarpRows {
     const std::uint32_t query = queries + lane % 16 * pitch + lane / 16 * 16;
     const std::uint32_t key = keys + (lane % 8 + lane / 16 * 8) * pitch + lane / 8 % 2 * 16;
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
+    for (int r = 0; r < atoms; ++r) {
 #pragma unroll
       for (int n = 0; n < n_scores; ++n)
         scores[r][n][0] = scores[r][n][1] = scores[r][n][2] = scores[r][n][3] = 0;
     }
 #pragma unroll
     for (int k = 0; k < head_dim / 16; ++k) {
-      std::uint32_t a[2][4];
-      load_matrices(a[0], query + k * 32);
-      load_matrices(a[1], query + 16 * pitch + k * 32);
+      std::uint32_t a[atoms][4];
+#pragma unroll
+      for (int r = 0; r < atoms; ++r) load_matrices(a[r], query + r * 16 * pitch + k * 32);
 #pragma unroll
       for (int n = 0; n < n_scores; n += 2) {
         std::uint32_t b[4];
         load_matrices(b, key + n * 8 * pitch + k * 32);
 #pragma unroll
-        for (int r = 0; r < 2; ++r) {
+        for (int r = 0; r < atoms; ++r) {
           mma<__half>(scores[r][n], a[r], b[0], b[1]);
           mma<__half>(scores[r][n + 1], a[r], b[2], b[3]);
         }
@@ -97,10 +104,10 @@ struct WarpRows {
   }
 
   /// Hides tokens after a row's own.  @param last  of the thread's rows: the last token they see, in the page
-  __device__ void mask(const int (&last)[4]) {
+  __device__ void mask(const int (&last)[n_rows]) {
     const int t = threadIdx.x % 4;
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
+    for (int r = 0; r < atoms; ++r) {
 #pragma unroll
       for (int n = 0; n < n_scores; ++n) {
 #pragma unroll
@@ -113,19 +120,21 @@ struct WarpRows {
 
   /// Turns scores into weights, and fades what was summed before where a larger score has come.
   __device__ void advance(float scale) {
-    float fade[4];
+    float fade[n_rows];
 #pragma unroll
-    for (int row = 0; row < 4; ++row) {
+    for (int row = 0; row < n_rows; ++row) {
       const int r = row / 2, i = row % 2 * 2;
-      float largest = m[row];
+      float largest = -INFINITY;
 #pragma unroll
       for (int n = 0; n < n_scores; ++n) {
         largest = fmaxf(largest, fmaxf(scores[r][n][i], scores[r][n][i + 1]));
       }
       largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 1));
       largest = fmaxf(largest, __shfl_xor_sync(~0u, largest, 2));
-      const float base = largest == -INFINITY ? 0.0f : largest * scale;
-      fade[row] = exp2_approx(m[row] * scale - base);
+      // Rounded before it is compared: where no larger score comes, the fade is 1 to the bit.
+      largest = fmaxf(m[row], __fmul_rn(largest, scale));
+      const float base = largest == -INFINITY ? 0.0f : largest;
+      fade[row] = exp2_approx(m[row] - base);
       m[row] = largest;
       float total = 0;
 #pragma unroll
@@ -136,10 +145,12 @@ struct WarpRows {
       }
       l[row] = l[row] * fade[row] + total;
     }
-    const bool fades = fade[0] != 1 || fade[1] != 1 || fade[2] != 1 || fade[3] != 1;
+    bool fades = false;
+#pragma unroll
+    for (int row = 0; row < n_rows; ++row) fades = fades || fade[row] != 1;
     if (!__any_sync(~0u, fades)) return;  // times 1: the same bits
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
+    for (int r = 0; r < atoms; ++r) {
 #pragma unroll
       for (int n = 0; n < n_sums; ++n) {
 #pragma unroll
@@ -154,9 +165,9 @@ struct WarpRows {
     const std::uint32_t value = values + lane % 16 * pitch + lane / 16 * 16;
 #pragma unroll
     for (int k = 0; k < page_tokens / 16; ++k) {
-      std::uint32_t a[2][4];
+      std::uint32_t a[atoms][4];
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
+      for (int r = 0; r < atoms; ++r) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
           const float(&pair)[4] = scores[r][2 * k + i / 2];
@@ -168,7 +179,7 @@ struct WarpRows {
         std::uint32_t b[4];
         load_matrices_transposed(b, value + k * 16 * pitch + n * 16);
 #pragma unroll
-        for (int r = 0; r < 2; ++r) {
+        for (int r = 0; r < atoms; ++r) {
           mma<__half>(sums[r][n], a[r], b[0], b[1]);
           mma<__half>(sums[r][n + 1], a[r], b[2], b[3]);
         }
@@ -176,16 +187,32 @@ struct WarpRows {
     }
   }
 
+  /// Sums of rows that see a value that clean_values took away become NaN.  @param last  as of mask
+  __device__ void spoil(const int* bad_from, const int (&last)[n_rows]) {
+    const int t = threadIdx.x % 4;
+#pragma unroll
+    for (int r = 0; r < atoms; ++r) {
+#pragma unroll
+      for (int n = 0; n < n_sums; ++n) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (last[2 * r + i / 2] >= bad_from[n * 8 + 2 * t + i % 2]) sums[r][n][i] = NAN;
+        }
+      }
+    }
+  }
+
   /// @param out    as q of stage_rows
   /// @param first  the warp's first row in the tile
-  __device__ void write(float* out, int first, int n_rows, int group, int n_heads) {
+  /// @param end    the tile's rows
+  __device__ void write(float* out, int first, int end, int group, int n_heads) {
     const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
+    for (int i = 0; i < n_rows; ++i) {
       float total = l[i] + __shfl_xor_sync(~0u, l[i], 1);
       total += __shfl_xor_sync(~0u, total, 2);
       const int row = first + i / 2 * 16 + i % 2 * 8 + g;
-      if (row >= n_rows) continue;
+      if (row >= end) continue;
       const float factor = 1.0f / total;
       const std::int64_t vector = std::int64_t{row / group} * n_heads + row % group;
       auto* to = reinterpret_cast<float2*>(out + vector * head_dim) + t;
