@@ -32,6 +32,13 @@ function(cga_kernels name)
   cga_target(kernels_${name} SOURCES ${sources} ${ARGN})
 endfunction()
 
+# kernels/<name>/**.{cpp,cu}
+function(cga_cuda_kernels name)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/${name}/*.cpp
+                                              ${CMAKE_SOURCE_DIR}/kernels/${name}/*.cu)
+  cga_target(kernels_${name} SOURCES ${sources} ${ARGN} LIBRARIES CUDA::cudart_static CUDA::cublasLt)
+endfunction()
+
 # Writes `const std::vector<const TYPE*>& FUNCTION()` naming PREFIX_<folder>() for each given folder.
 function(cga_generate_registry file header type function prefix)
   set(declarations "")

@@ -1,5 +1,5 @@
 // The op contract: every arithmetic step of the forward pass, with its shapes. The scalar backend
-// (kernels/reference) is the oracle; kernels/cpu (and later kernels/cuda) must agree with it within the
+// (kernels/reference) is the oracle; kernels/cpu and kernels/cuda must agree with it within the
 // tolerance given at each op. Activations are f32, row-major, in memory the backend allocated.
 // Unless an op says so, outputs must not alias inputs. Parameters are trusted: the model layer checked them.
 #pragma once
@@ -9,6 +9,7 @@
 #include <limits>
 #include <memory>
 #include <span>
+#include <utility>
 
 #include "tensor/index_layout.h"
 #include "tensor/kv_layout.h"
@@ -33,6 +34,14 @@ struct MatmulTarget {
   const PreparedWeight* weight = nullptr;  // [rows, cols]
   const float* bias = nullptr;             // [rows], f32, or null
   float* out = nullptr;                    // [n_tokens, rows], f32
+};
+
+/// Rows that are normed before they are multiplied: rms_norm(x, weight, eps); x as it is without a weight.
+struct NormedRows {
+  const float* x = nullptr;       // [n_tokens, dim], f32
+  const float* weight = nullptr;  // [dim], f32, or null
+  float eps = 0.0f;
+  float* h = nullptr;  // [n_tokens, dim], f32: room for the normed rows, maybe x; a backend need not use it
 };
 
 /// One sequence's share of a batch: n_tokens consecutive rows at consecutive positions.
@@ -198,9 +207,31 @@ struct CopyPagesParams {
   std::span<const std::int32_t> to_ids;  // as many; no page is in both
 };
 
+struct RopeAppendParams {
+  float* q = nullptr;  // [n_tokens, n_heads, head_dim], f32: rotated in place
+  float* k = nullptr;  // [n_tokens, n_kv_heads, head_dim], f32: rotated in place; what append.k is
+  const float* cos_sin = nullptr;  // [n_tokens, 2, head_dim/2], f32
+  RopePairs pairs = RopePairs::halves;
+  std::int64_t n_tokens = 0;
+  std::int32_t n_heads = 0;
+  AppendParams append;
+};
+
+/// The largest calls to come, for planning what ops need beside their arguments.
+struct WorkShape {
+  std::int64_t n_tokens = 0;  // rows of a step
+  std::int32_t n_sequences = 0, n_ctx = 0, n_heads = 0, head_dim = 0;
+  std::span<const std::pair<std::int64_t, std::int64_t>> matrices;  // rows, cols
+};
+
 class Ops {
  public:
   virtual ~Ops() = default;
+
+  /// Device memory that the backend's own scratch takes.
+  virtual std::int64_t work_bytes(const WorkShape&) const { return 0; }
+  /// Takes it now rather than when it is first needed.
+  virtual void reserve_work(const WorkShape&) {}
 
   /// Arranges a matrix for matmul. F32, F16 and BF16 stay in place; block types may be repacked.
   virtual std::unique_ptr<PreparedWeight> prepare(const WeightView& weight) = 0;
@@ -208,8 +239,15 @@ class Ops {
   /// What prepare(weight)->bytes will be, from the weight's type and shape alone, for planning.
   virtual std::int64_t prepared_bytes(const WeightView& weight) const = 0;
 
-  /// out[t] = table[ids[t]], dequantised.  table: [n_vocab, dim]; out: [ids.size(), dim], f32. Exact.
-  virtual void embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) = 0;
+  /// Arranges a table for embed: on the CPU the view itself.
+  virtual std::unique_ptr<PreparedWeight> prepare_table(const WeightView& table) = 0;
+
+  /// Memory that prepare_table(table) takes; none if it stays in the file.
+  virtual std::int64_t prepared_table_bytes(const WeightView&) const { return 0; }
+
+  /// out[t] = table[ids[t]], dequantised.  table: [n_vocab, dim], of prepare_table; out: [ids.size(), dim],
+  /// f32. Exact.
+  virtual void embed(float* out, const PreparedWeight& table, std::span<const std::int32_t> ids) = 0;
 
   /// out[t] = x[t] / sqrt(mean(x[t]²) + eps) * weight.  x, out: [n_tokens, dim], f32; may alias.
   /// Tolerance 1e-5 relative. (Zhang & Sennrich, arXiv:1910.07467)
@@ -295,6 +333,44 @@ class Ops {
 
   /// out[i] = x[rows[i]].  x: [n_tokens, dim], f32; out: [rows.size(), dim], f32; rows ascending. Exact.
   virtual void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) = 0;
+
+  // Steps of a layer that a backend may run as one kernel. Each is by default what it is made of, and its
+  // tolerance is theirs.
+
+  /// matmul of normed rows.
+  virtual void norm_matmul(std::span<const MatmulTarget> targets, const NormedRows& rows,
+                           std::int64_t n_tokens) {
+    if (rows.weight == nullptr) return matmul(targets, rows.x, n_tokens);
+    rms_norm(rows.h, rows.x, rows.weight, rows.eps, n_tokens, targets[0].weight->cols);
+    matmul(targets, rows.h, n_tokens);
+  }
+
+  /// swiglu of two products of normed rows.  gate.out = silu(gate) * up: [n_tokens, rows], f32. up.out is
+  /// room as large, which a backend need not use.
+  virtual void norm_swiglu(const MatmulTarget& gate, const MatmulTarget& up, const NormedRows& rows,
+                           std::int64_t n_tokens) {
+    const MatmulTarget targets[] = {gate, up};
+    norm_matmul(targets, rows, n_tokens);
+    swiglu(gate.out, gate.out, up.out, n_tokens * gate.weight->rows);
+  }
+
+  /// x += y · weightᵀ.  x: [n_tokens, weight.rows], f32; y: [n_tokens, weight.cols], f32.
+  /// room: as large as x, which a backend need not use.
+  virtual void matmul_add(float* x, const PreparedWeight& weight, const float* y, std::int64_t n_tokens,
+                          float* room) {
+    const MatmulTarget target{&weight, nullptr, room};
+    matmul({&target, 1}, y, n_tokens);
+    add(x, room, n_tokens * weight.rows);
+  }
+
+  /// rope of queries and keys, then append.
+  virtual void rope_append(const RopeAppendParams& params) {
+    const AppendParams& a = params.append;
+    rope(params.q, params.cos_sin, params.pairs, params.n_tokens, params.n_heads, a.pages.layout.head_dim);
+    rope(params.k, params.cos_sin, params.pairs, params.n_tokens, a.pages.layout.n_kv_heads,
+         a.pages.layout.head_dim);
+    append(a);
+  }
 };
 
 }  // namespace cga

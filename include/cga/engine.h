@@ -26,13 +26,15 @@ enum class KvType { automatic, bf16, f32, cga, q8, q4 };
 enum class KvSelect { automatic, all, index, oracle };
 
 struct EngineOptions {
-  std::filesystem::path model;   ///< GGUF file; ignored when `shape` is set
-  std::string shape;             ///< a named shape with random weights ("llama3-8b"), for speed only
-  std::string device = "auto";   ///< auto | cpu | scalar
-  std::int32_t n_ctx = 0;        ///< context of one sequence, in tokens; 0: what the model was trained with
-  std::int32_t n_sequences = 1;  ///< sequences that may be alive at once
-  std::int32_t n_ubatch = 512;   ///< tokens that go through the layers at once
-  std::int32_t n_threads = 0;    ///< 0: all cores
+  std::filesystem::path model;    ///< GGUF file; ignored when `shape` is set
+  std::string shape;              ///< a named shape with random weights ("llama3-8b"), for speed only
+  std::string device = "auto";    ///< auto: the first GPU if there is one | cpu | cuda | cuda:N | scalar
+  std::int64_t memory_limit = 0;  ///< bytes of the device that may be used; 0: all there are
+  bool exact = false;             ///< products in f32 throughout (slow on a GPU), to compare backends
+  std::int32_t n_ctx = 0;         ///< context of one sequence, in tokens; 0: what the model was trained with
+  std::int32_t n_sequences = 1;   ///< sequences that may be alive at once
+  std::int32_t n_ubatch = 512;    ///< tokens that go through the layers at once
+  std::int32_t n_threads = 0;     ///< 0: all cores
   KvType kv = KvType::automatic;
 
   // For `cga`; what is left out comes from the sidecar.

@@ -20,7 +20,7 @@ std::uint64_t sum_words(const std::uint64_t* words, std::size_t n) {
   return sums[0] + sums[1] + sums[2] + sums[3];
 }
 
-class CpuBackend final : public Backend {
+class CpuBackend final : public HostBackend {
  public:
   explicit CpuBackend(int n_threads) : pool_(n_threads), ops_(pool_) {}
 
@@ -30,9 +30,6 @@ class CpuBackend final : public Backend {
            (pool_.size() == 1 ? " thread" : " threads");
   }
   Ops& ops() override { return ops_; }
-  std::unique_ptr<Buffer> allocate(std::size_t bytes, std::string_view purpose) override {
-    return allocate_host(bytes, purpose);
-  }
   int n_threads() const override { return pool_.size(); }
 
   double time_read(const std::byte* data, std::size_t bytes) override {

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/cpu/elementwise/elementwise.h"
+#include "kernels/table_in_file.h"
 
 namespace cga::cpu {
 
@@ -15,8 +16,12 @@ std::int64_t CpuOps::prepared_bytes(const WeightView& weight) const {
   return cpu::prepared_bytes(weight);
 }
 
-void CpuOps::embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) {
-  cpu::embed(out, table, ids, pool_);
+std::unique_ptr<PreparedWeight> CpuOps::prepare_table(const WeightView& table) {
+  return std::make_unique<TableInFile>(table);
+}
+
+void CpuOps::embed(float* out, const PreparedWeight& table, std::span<const std::int32_t> ids) {
+  cpu::embed(out, TableInFile::view_of(table), ids, pool_);
 }
 
 void CpuOps::rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,

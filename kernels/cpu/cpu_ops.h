@@ -16,7 +16,8 @@ class CpuOps final : public Ops {
 
   std::unique_ptr<PreparedWeight> prepare(const WeightView& weight) override;
   std::int64_t prepared_bytes(const WeightView& weight) const override;
-  void embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) override;
+  std::unique_ptr<PreparedWeight> prepare_table(const WeightView& table) override;
+  void embed(float* out, const PreparedWeight& table, std::span<const std::int32_t> ids) override;
   void rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
                 std::int64_t dim) override;
   void matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens) override;

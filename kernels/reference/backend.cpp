@@ -8,14 +8,11 @@
 namespace cga::reference {
 namespace {
 
-class ReferenceBackend final : public Backend {
+class ReferenceBackend final : public HostBackend {
  public:
   std::string_view name() const override { return "scalar"; }
   std::string description() const override { return "scalar reference, 1 thread"; }
   Ops& ops() override { return ops_; }
-  std::unique_ptr<Buffer> allocate(std::size_t bytes, std::string_view purpose) override {
-    return allocate_host(bytes, purpose);
-  }
   int n_threads() const override { return 1; }
 
   double time_read(const std::byte* data, std::size_t bytes) override {

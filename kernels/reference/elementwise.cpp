@@ -3,10 +3,16 @@
 #include <cmath>
 
 #include "kernels/reference/reference_ops.h"
+#include "kernels/table_in_file.h"
 
 namespace cga::reference {
 
-void ReferenceOps::embed(float* out, const WeightView& table, std::span<const std::int32_t> ids) {
+std::unique_ptr<PreparedWeight> ReferenceOps::prepare_table(const WeightView& table) {
+  return std::make_unique<TableInFile>(table);
+}
+
+void ReferenceOps::embed(float* out, const PreparedWeight& prepared, std::span<const std::int32_t> ids) {
+  const WeightView& table = TableInFile::view_of(prepared);
   for (std::size_t t = 0; t < ids.size(); ++t) {
     table.type->decode(table.row(ids[t]), table.cols / table.type->block_values,
                        out + static_cast<std::int64_t>(t) * table.cols);

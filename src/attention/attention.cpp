@@ -6,14 +6,23 @@
 namespace cga {
 namespace {
 
-void project(Ops& ops, const AttentionShape& shape, const AttentionWeights& weights,
-             const AttentionBatch& batch, const AttentionBuffers& scratch, const float* h) {
+void project(Ops& ops, const AttentionWeights& weights, const AttentionBatch& batch,
+             const AttentionBuffers& scratch, const NormedRows& input) {
   const std::array<MatmulTarget, 3> targets{{{weights.q.get(), weights.q_bias, scratch.q},
                                              {weights.k.get(), weights.k_bias, scratch.k},
                                              {weights.v.get(), weights.v_bias, scratch.v}}};
-  ops.matmul(targets, h, batch.n_tokens);
-  ops.rope(scratch.q, batch.cos_sin, shape.rope_pairs, batch.n_tokens, shape.n_heads, shape.head_dim);
-  ops.rope(scratch.k, batch.cos_sin, shape.rope_pairs, batch.n_tokens, shape.n_kv_heads, shape.head_dim);
+  ops.norm_matmul(targets, input, batch.n_tokens);
+}
+
+void append(Ops& ops, const AttentionShape& shape, const LayerKv& kv, const AttentionBatch& batch,
+            const AttentionBuffers& scratch) {
+  ops.rope_append({.q = scratch.q,
+                   .k = scratch.k,
+                   .cos_sin = batch.cos_sin,
+                   .pairs = shape.rope_pairs,
+                   .n_tokens = batch.n_tokens,
+                   .n_heads = shape.n_heads,
+                   .append = {scratch.k, scratch.v, kv.pages, kv.appended}});
 }
 
 void attend(Ops& ops, const AttentionShape& shape, const LayerKv& kv, const AttentionBuffers& scratch) {
@@ -40,12 +49,12 @@ void attend(Ops& ops, const AttentionShape& shape, const LayerKv& kv, const Atte
 }  // namespace
 
 void run_attention(Ops& ops, const AttentionShape& shape, const AttentionWeights& weights, const LayerKv& kv,
-                   const AttentionBatch& batch, const AttentionBuffers& scratch, float* h) {
-  project(ops, shape, weights, batch, scratch, h);
-  ops.append({.k = scratch.k, .v = scratch.v, .pages = kv.pages, .sequences = kv.appended});
+                   const AttentionBatch& batch, const AttentionBuffers& scratch, const NormedRows& input,
+                   float* x) {
+  project(ops, weights, batch, scratch, input);
+  append(ops, shape, kv, batch, scratch);
   attend(ops, shape, kv, scratch);
-  const MatmulTarget output{weights.output.get(), nullptr, h};
-  ops.matmul({&output, 1}, scratch.mixed, batch.n_tokens);
+  ops.matmul_add(x, *weights.output, scratch.mixed, batch.n_tokens, input.h);
 }
 
 }  // namespace cga

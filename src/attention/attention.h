@@ -42,8 +42,9 @@ struct AttentionBatch {
   const float* cos_sin = nullptr;  // [n_tokens, 2, head_dim/2]
 };
 
-/// Runs the block.  h: [n_tokens, dim], the normed input; overwritten with the block's output.
+/// Adds the block's output to x.  x, input: [n_tokens, dim]; input may be x normed.
 void run_attention(Ops& ops, const AttentionShape& shape, const AttentionWeights& weights, const LayerKv& kv,
-                   const AttentionBatch& batch, const AttentionBuffers& scratch, float* h);
+                   const AttentionBatch& batch, const AttentionBuffers& scratch, const NormedRows& input,
+                   float* x);
 
 }  // namespace cga

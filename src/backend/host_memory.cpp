@@ -1,7 +1,12 @@
 #include "backend/host_memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
 #include <string>
 
 #include "cga/error.h"
@@ -33,6 +38,25 @@ class HostBuffer final : public Buffer {
 
 std::unique_ptr<Buffer> allocate_host(std::size_t bytes, std::string_view purpose) {
   return std::make_unique<HostBuffer>(bytes, purpose);
+}
+
+/// Memory of the machine, or what a container may use of it: beyond that, the kernel ends the process. What
+/// others use now is not subtracted: much of it is cache that gives way.
+DeviceMemory HostBackend::memory() const {
+  std::int64_t there = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
+  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
+    std::FILE* file = std::fopen(path, "r");
+    if (file == nullptr) continue;
+    std::int64_t limit = 0;
+    const bool has_limit = std::fscanf(file, "%" SCNd64, &limit) == 1;  // "max" is no number
+    std::fclose(file);
+    if (has_limit && limit > 0) there = std::min(there, limit);
+  }
+  return {there, there};
+}
+
+void HostBackend::write(void* to, const void* from, std::size_t bytes) {
+  std::memcpy(to, from, bytes);
 }
 
 }  // namespace cga

@@ -24,8 +24,8 @@ class KvStep {
  public:
   virtual ~KvStep() = default;
   /// Layers are asked for in order, each before its attention. What it returns is valid until the next call.
-  /// @param h  [n_tokens, dim]: the layer's normed input, what its queries, keys and values are made from
-  virtual LayerKv layer(std::int32_t index, const float* h) = 0;
+  /// @param input  [n_tokens, dim]: what the layer's queries, keys and values are made from
+  virtual LayerKv layer(std::int32_t index, const NormedRows& input) = 0;
 };
 
 /// Every token exact, under the same page ids in every layer.
@@ -34,7 +34,7 @@ class DenseStep final : public KvStep {
   DenseStep(const KvCache& cache, std::span<const SequenceRows> sequences)
       : cache_(cache), sequences_(sequences) {}
 
-  LayerKv layer(std::int32_t index, const float*) override {
+  LayerKv layer(std::int32_t index, const NormedRows&) override {
     return {cache_.layer(index), sequences_, sequences_};
   }
 

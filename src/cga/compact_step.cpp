@@ -39,16 +39,16 @@ CompactStep::CompactStep(CompactCache& cache, std::span<CompactSequence* const> 
   }
 }
 
-LayerKv CompactStep::layer(std::int32_t index, const float* h) {
-  if (index_) index_->observe(index, h);
+LayerKv CompactStep::layer(std::int32_t index, const NormedRows& input) {
+  if (index_) index_->observe(index, input);
   const auto groups = cache_.select_groups();
   for (std::size_t g = 0; g < groups.size(); ++g) {
-    if (groups[g].layers.first == index) begin_group(g, h);
+    if (groups[g].layers.first == index) begin_group(g, input);
   }
   return layer_kv(index);
 }
 
-void CompactStep::begin_group(std::size_t group, const float* h) {
+void CompactStep::begin_group(std::size_t group, const NormedRows& input) {
   readings_.clear(), chosen_.clear(), scored_.clear(), scored_at_.clear();
   read_.clear(), ids_.clear(), ids_at_.clear(), patches_.clear(), fresh_.clear(), transient_.clear();
   if (observes_) {
@@ -62,7 +62,7 @@ void CompactStep::begin_group(std::size_t group, const float* h) {
         settings.selection == Selection::all || observes_ || n_eligible <= settings.budget_units();
     all ? read_everything(s, n_eligible) : choose(s, group, n_eligible);
   }
-  if (!scored_.empty()) score(group, h);
+  if (!scored_.empty()) score(group, input);
   for (std::size_t s = 0; s < rows_.size(); ++s) {
     if (sequences_[s]->n_archived() == 0) {
       read_.push_back(rows_[s]);
@@ -112,14 +112,14 @@ void CompactStep::choose(std::size_t sequence, std::size_t group, std::int32_t n
   }
 }
 
-void CompactStep::score(std::size_t group, const float* h) {
+void CompactStep::score(std::size_t group, const NormedRows& input) {
   const std::int32_t budget = cache_.settings().budget_units();
   picked_.resize(scored_.size() * static_cast<std::size_t>(budget));
   if (index_) {
     for (const ScoredRow& row : scored_) {
       cache_.counts_.index_bytes += (row.last - row.first) * cache_.index()->layout().unit_bytes();
     }
-    index_->choose(static_cast<std::int32_t>(group), h, scored_, budget, picked_.data());
+    index_->choose(static_cast<std::int32_t>(group), input, scored_, budget, picked_.data());
   } else {
     choose_by_mass(budget);
   }

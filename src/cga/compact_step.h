@@ -19,7 +19,7 @@ class CompactStep final : public KvStep {
   CompactStep(CompactCache& cache, std::span<CompactSequence* const> sequences,
               std::span<const SequenceRows> rows);
 
-  LayerKv layer(std::int32_t index, const float* h) override;
+  LayerKv layer(std::int32_t index, const NormedRows& input) override;
 
   /// For Selection::oracle: while it observes, every row reads the whole archive, and what the layers of a
   /// selection group attend to decides what the rows choose when the same layers run again.
@@ -38,10 +38,10 @@ class CompactStep final : public KvStep {
     std::int32_t shared = 0;
   };
 
-  void begin_group(std::size_t group, const float* h);
+  void begin_group(std::size_t group, const NormedRows& input);
   void read_everything(std::size_t sequence, std::int32_t n_eligible);
   void choose(std::size_t sequence, std::size_t group, std::int32_t n_eligible);
-  void score(std::size_t group, const float* h);
+  void score(std::size_t group, const NormedRows& input);
   void choose_by_mass(std::int32_t budget);
   /// Finds or makes a place for every chosen unit of a sequence.
   void resolve(std::size_t sequence, std::size_t group);

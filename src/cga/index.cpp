@@ -76,7 +76,7 @@ IndexStep::IndexStep(Index& index, std::span<const SequenceRows> rows)
   index.backend_.ops().rope_angles(cos_sin, positions, index.frequencies_, 1.0f);
 }
 
-void IndexStep::observe(std::int32_t layer, const float* h) {
+void IndexStep::observe(std::int32_t layer, const NormedRows& input) {
   auto& [backend, layout, n_heads, frequencies, anchors, pool, scratch] = index_;
   const auto serves = [layer](const Index::Anchor& anchor) { return layer < anchor.layers.last; };
   const Index::Anchor& anchor = *std::find_if(anchors.begin(), anchors.end(), serves);
@@ -87,7 +87,7 @@ void IndexStep::observe(std::int32_t layer, const float* h) {
   float* key = reserve(backend, scratch.key, size);
   float* part = i == 0 ? key : reserve(backend, scratch.part, size);
   const MatmulTarget target{anchor.keys[i].get(), nullptr, part};
-  ops.matmul({&target, 1}, h, n_tokens_);
+  ops.norm_matmul({&target, 1}, input, n_tokens_);
   if (i > 0) ops.add(key, part, size);
   if (i + 1 < anchor.keys.size()) return;
   ops.index_keys({.k = key,
@@ -96,7 +96,7 @@ void IndexStep::observe(std::int32_t layer, const float* h) {
                   .sequences = rows_});
 }
 
-void IndexStep::choose(std::int32_t group, const float* h, std::span<const ScoredRow> rows,
+void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<const ScoredRow> rows,
                        std::int32_t count, std::int32_t* units) {
   auto& [backend, layout, n_heads, frequencies, anchors, pool, scratch] = index_;
   const Index::Anchor& anchor = anchors[static_cast<std::size_t>(group)];
@@ -105,7 +105,7 @@ void IndexStep::choose(std::int32_t group, const float* h, std::span<const Score
   float* weights = reserve(backend, scratch.weights, n_tokens_ * n_heads);
   const std::array<MatmulTarget, 2> targets{
       {{anchor.query.get(), nullptr, q}, {anchor.weight.get(), anchor.bias, weights}}};
-  ops.matmul(targets, h, n_tokens_);
+  ops.norm_matmul(targets, input, n_tokens_);
   std::int64_t stride = 0;
   for (const ScoredRow& row : rows) stride = std::max<std::int64_t>(stride, row.last);
   float* scores = reserve(backend, scratch.scores, static_cast<std::int64_t>(rows.size()) * stride);

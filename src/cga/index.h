@@ -62,15 +62,15 @@ class IndexStep {
   IndexStep(Index& index, std::span<const SequenceRows> rows);
 
   /// What a layer's attention is about to read becomes part of the keys of its anchor. Layers come in order.
-  /// @param h  [n_tokens, dim], normed
-  void observe(std::int32_t layer, const float* h);
+  /// @param input  [n_tokens, dim]
+  void observe(std::int32_t layer, const NormedRows& input);
 
   /// Chooses the `count` best units for each of some rows.
-  /// @param group  a selection group; h is what its anchor's attention is about to read, [n_tokens, dim]
+  /// @param group  a selection group; input is what its anchor's attention is about to read, [n_tokens, dim]
   /// @param rows   their units [first, last) may be chosen, count at least
   /// @param units  [rows.size(), count], ascending
-  void choose(std::int32_t group, const float* h, std::span<const ScoredRow> rows, std::int32_t count,
-              std::int32_t* units);
+  void choose(std::int32_t group, const NormedRows& input, std::span<const ScoredRow> rows,
+              std::int32_t count, std::int32_t* units);
 
  private:
   Index& index_;

@@ -46,8 +46,8 @@ class PrefillScratch final : public KvStep {
     index_step_.emplace(*index_, std::span(&keys, 1));
   }
 
-  LayerKv layer(std::int32_t index, const float* h) override {
-    if (index_step_) index_step_->observe(index, h);
+  LayerKv layer(std::int32_t index, const NormedRows& input) override {
+    if (index_step_) index_step_->observe(index, input);
     return {layers_[static_cast<std::size_t>(index - range_.first)], rows_, rows_};
   }
 

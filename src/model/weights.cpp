@@ -49,7 +49,9 @@ class Loader {
   const float* vector(Weights& weights, const std::string& name, std::int64_t n) const {
     const WeightView stored = view(name, 1, n);
     auto buffer = backend_.allocate(static_cast<std::size_t>(n) * sizeof(float), name);
-    stored.type->decode(stored.data, n / stored.type->block_values, buffer->as<float>());
+    std::vector<float> values(static_cast<std::size_t>(n));
+    stored.type->decode(stored.data, n / stored.type->block_values, values.data());
+    backend_.write(buffer->data(), values.data(), buffer->size());
     weights.vectors.push_back(std::move(buffer));
     return weights.vectors.back()->as<float>();
   }
@@ -141,7 +143,7 @@ Weights load_weights(const ModelFile& file, const Family& family, const Hparams&
   const Loader loader(file, backend);
   const TensorNames& names = family.names;
   Weights weights;
-  weights.embedding = loader.view(std::string(names.embedding), -1, hparams.dim);
+  weights.embedding = backend.ops().prepare_table(loader.view(std::string(names.embedding), -1, hparams.dim));
   weights.inverse_frequency = inverse_frequencies(loader, family, hparams);
   for (std::int32_t layer = 0; layer < hparams.n_layers; ++layer) {
     weights.layers.push_back(load_layer(loader, family, hparams, weights, layer));

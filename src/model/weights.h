@@ -22,13 +22,13 @@ struct LayerWeights {
 };
 
 struct Weights {
-  WeightView embedding;                  // [n_vocab, dim], in the file
-  std::vector<LayerWeights> layers;      // [n_layers]
-  const float* final_norm = nullptr;     // [dim], f32
-  std::unique_ptr<PreparedWeight> head;  // [n_vocab, dim]
-  std::vector<float> inverse_frequency;  // [head_dim/2], radians a token, on the host
+  std::unique_ptr<PreparedWeight> embedding;  // [n_vocab, dim]: the table that tokens are looked up in
+  std::vector<LayerWeights> layers;           // [n_layers]
+  const float* final_norm = nullptr;          // [dim], f32
+  std::unique_ptr<PreparedWeight> head;       // [n_vocab, dim]
+  std::vector<float> inverse_frequency;       // [head_dim/2], radians a token, on the host
 
-  std::int64_t n_vocab() const { return embedding.rows; }
+  std::int64_t n_vocab() const { return embedding->rows; }
   std::int64_t bytes() const;  // that one decode step reads: layers, norms and head
 
   std::vector<std::unique_ptr<Buffer>> vectors;  // owns norms and biases

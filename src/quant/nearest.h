@@ -6,11 +6,12 @@
 #include <cstdint>
 
 #include "base/half.h"
+#include "base/host_device.h"
 
 namespace cga {
 
 /// The code in [0, max] nearest to x; NaN becomes 0.
-inline std::uint8_t nearest_code(float x, int max) {
+CGA_HOST_DEVICE inline std::uint8_t nearest_code(float x, int max) {
   const float top = static_cast<float>(max);
   const float positive = x > 0.0f ? x : 0.0f;
   const float bounded = positive < top ? positive : top;
@@ -19,7 +20,7 @@ inline std::uint8_t nearest_code(float x, int max) {
 }
 
 /// 1 / scale, and 0 for a scale of 0: all codes of such a block mean the same value.
-inline float inverse(float scale) {
+CGA_HOST_DEVICE inline float inverse(float scale) {
   return scale == 0.0f ? 0.0f : 1.0f / scale;
 }
 

@@ -41,12 +41,26 @@ void check_ids(std::span<const TokenId> tokens, std::int64_t n_vocab) {
   }
 }
 
+/// A text's last piece may be a single row too: what counts is what was fed.
+StepShape::Kind kind_of(const Feed& feed) {
+  return feed.tokens.size() == 1 ? StepShape::Kind::decode : StepShape::Kind::text;
+}
+
 std::int64_t wanted_rows(const Feed& feed) {
   if (feed.tokens.empty() || feed.want == Feed::Want::none) return 0;
   return feed.want == Feed::Want::all ? static_cast<std::int64_t>(feed.tokens.size()) : 1;
 }
 
 }  // namespace
+
+StepShape BatchBuilder::shape() const {
+  const auto count = [](const auto& list) { return static_cast<std::int32_t>(list.size()); };
+  return {.kind = kind,
+          .n_tokens = count(ids),
+          .n_sequences = count(sequences),
+          .n_logit_rows = count(logit_rows),
+          .max_position = *std::max_element(positions.begin(), positions.end())};
+}
 
 void BatchBuilder::clear() {
   compact.clear();
@@ -68,15 +82,21 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
   if (options.shape.empty()) e.tokenizer = make_tokenizer(vocabulary_from_file(*e.file));
   e.chat_template = e.file->text("tokenizer.chat_template");
 
-  e.backend = make_backend(options.device, options.n_threads);
+  e.backend = make_backend(backend_options(options));
   e.options.n_threads = e.backend->n_threads();
   e.info.device = e.backend->description();
+  if (!e.backend->has_compact()) resolve_without_compact(e.options);
   e.sidecar = find_sidecar(e.options, *e.file, family, e.model.hparams);
   const Sidecar* sidecar = e.sidecar ? &*e.sidecar : nullptr;
   resolve_kv_options(e.options, sidecar);
-  e.plan = plan_memory(e.options, *e.file, family, e.model.hparams, e.backend->ops(), sidecar);
+  const auto plan_at = [&](std::int32_t n_ctx) {
+    EngineOptions at = e.options;
+    at.n_ctx = n_ctx;
+    return plan_memory(at, *e.file, family, e.model.hparams, e.backend->ops(), sidecar);
+  };
+  e.plan = plan_at(e.options.n_ctx);
   if (e.options.kv != KvType::cga) e.sidecar.reset();  // the context stays exact
-  check_fits(e.plan);                                  // before anything is read
+  check_fits(e.plan, e.backend->memory(), plan_at);    // before anything is read
   e.model.weights = load_weights(*e.file, family, e.model.hparams, *e.backend, options.progress);
   e.model.plan = LayerPlan::dense(e.model.hparams.n_layers);
   e.info.n_vocab = static_cast<std::int32_t>(e.model.weights.n_vocab());
@@ -86,8 +106,10 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
                     std::to_string(e.tokenizer->n_vocab()) + " (the tokens of the vocabulary)");
   }
 
-  e.plan.weights = e.model.weights.bytes();  // a file may hold tensors that nobody reads
+  // A file may hold tensors that nobody reads.
+  e.plan.weights = e.model.weights.bytes() + e.model.weights.embedding->bytes;
   e.make_cache();
+  reserve_work(e.options, e.model.hparams, e.info.n_vocab, e.backend->ops());
   e.activations = std::make_unique<Activations>(*e.backend, e.model.hparams, options.n_ubatch);
 }
 
@@ -121,7 +143,8 @@ std::span<const float> Engine::run(std::span<const Feed> feeds, const GoOn& go_o
   e.reserve_logits(total_rows);
   const auto n_rows = e.run_feeds(feeds, go_on);
   if (!n_rows || !e.logits) return {};
-  return {e.logits->as<float>(), static_cast<std::size_t>(*n_rows * e.info.n_vocab)};
+  const auto n_logits = static_cast<std::size_t>(*n_rows * e.info.n_vocab);
+  return {static_cast<const float*>(e.backend->read(e.logits->data(), n_logits * sizeof(float))), n_logits};
 }
 
 std::optional<std::int64_t> Engine::Impl::run_feeds(std::span<const Feed> feeds, const GoOn& go_on) {
@@ -143,6 +166,10 @@ std::optional<std::int64_t> Engine::Impl::run_feeds(std::span<const Feed> feeds,
       done_tokens += static_cast<std::int64_t>(feed.tokens.size());
       continue;
     }
+    if (!backend->kinds_agree() && builder.n_tokens() > 0 && builder.kind != kind_of(feed)) {
+      if (!flush(true)) return std::nullopt;
+    }
+    builder.kind = kind_of(feed);
     for (std::size_t at = 0; at < feed.tokens.size();) {
       const std::size_t n = piece_tokens(feed, at);
       const bool last = at + n == feed.tokens.size();
@@ -242,7 +269,8 @@ std::int64_t Engine::Impl::run_builder(std::int64_t first_row) {
     }
   } else {
     DenseStep step(*cache, builder.sequences);
-    forward(model, backend->ops(), step, batch, all, *activations, out);
+    backend->run_step(builder.shape(),
+                      [&] { forward(model, backend->ops(), step, batch, all, *activations, out); });
   }
   const auto n_rows = static_cast<std::int64_t>(batch.logit_rows.size());
   builder.clear();
@@ -320,7 +348,8 @@ double Engine::measure_bandwidth() const {
   // The whole KV address space and small models may sit in a cache; a fresh buffer beyond any cache does not.
   constexpr std::size_t bytes = std::size_t{256} << 20;
   const auto buffer = impl_->backend->allocate(bytes, "bandwidth probe");
-  std::fill_n(buffer->as<std::uint64_t>(), bytes / 8, 1u);  // untouched pages would all be the zero page
+  const std::vector<std::uint64_t> ones(bytes / 8, 1u);  // untouched pages would all be the zero page
+  impl_->backend->write(buffer->data(), ones.data(), bytes);
   double best = 1e30;
   for (int i = 0; i < 5; ++i) best = std::min(best, impl_->backend->time_read(buffer->data(), bytes));
   return static_cast<double>(bytes) / best;

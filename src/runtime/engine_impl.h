@@ -21,8 +21,10 @@ struct BatchBuilder {
   std::vector<std::int32_t> ids, positions, logit_rows;
   std::vector<SequenceRows> sequences;
   std::vector<CompactSequence*> compact;  // as sequences, under cga
+  StepShape::Kind kind = StepShape::Kind::text;
 
   void clear();
+  StepShape shape() const;
   Batch batch() const { return {ids, positions, logit_rows}; }
   std::int64_t n_tokens() const { return static_cast<std::int64_t>(ids.size()); }
 };

@@ -1,13 +1,8 @@
 #include "runtime/memory_plan.h"
 
-#include <unistd.h>
-
 #include <algorithm>
-#include <cinttypes>
-#include <cstdio>
 #include <string>
 
-#include "backend/backend.h"
 #include "base/checked.h"
 #include "cga/archive.h"
 #include "cga/prefill_scratch.h"
@@ -39,8 +34,8 @@ struct WeightSizes {
   std::int64_t n_vocab = 0, bytes = 0;
 };
 
-/// What a decode step will read: every tensor but the factors of RoPE, which are folded into frequencies, and
-/// an embedding that is not the head too.
+/// Every tensor as the backend will keep it, but the factors of RoPE, which are folded into frequencies. An
+/// embedding is a table, a head if there is no other, or both.
 WeightSizes measure_weights(const ModelFile& file, const Family& family, const Ops& ops) {
   const bool tied = file.find(family.names.head) == nullptr;
   WeightSizes sizes;
@@ -50,6 +45,9 @@ WeightSizes measure_weights(const ModelFile& file, const Family& family, const O
     const std::int64_t rows = tensor.n_dims == 2 ? tensor.shape[1] : 1;
     const bool embedding = tensor.name == family.names.embedding;
     if (embedding) sizes.n_vocab = rows;
+    if (embedding) {
+      sizes.bytes += ops.prepared_table_bytes({tensor.name, type, rows, tensor.shape[0], tensor.data.data()});
+    }
     if ((embedding && !tied) || tensor.name == family.names.rope_factors) continue;
     const WeightView view{tensor.name, type, rows, tensor.shape[0], tensor.data.data()};
     sizes.bytes += tensor.n_dims == 2 ? ops.prepared_bytes(view) : view.cols * 4;  // vectors become f32
@@ -57,18 +55,21 @@ WeightSizes measure_weights(const ModelFile& file, const Family& family, const O
   return sizes;
 }
 
-/// Memory of the machine, or what a container may use of it: beyond that, the kernel ends the process.
-std::int64_t memory_there() {
-  std::int64_t there = std::int64_t{::sysconf(_SC_PHYS_PAGES)} * ::sysconf(_SC_PAGESIZE);
-  for (const char* path : {"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}) {
-    std::FILE* file = std::fopen(path, "r");
-    if (file == nullptr) continue;
-    std::int64_t limit = 0;
-    const bool has_limit = std::fscanf(file, "%" SCNd64, &limit) == 1;  // "max" is no number
-    std::fclose(file);
-    if (has_limit && limit > 0) there = std::min(there, limit);
-  }
-  return there;
+/// The largest calls that an engine makes; `matrices` holds their shapes.
+WorkShape work_shape(const EngineOptions& options, const Hparams& hparams, std::int64_t n_vocab,
+                     std::vector<std::pair<std::int64_t, std::int64_t>>& matrices) {
+  const AttentionShape& attention = hparams.attention;
+  matrices = {{attention.q_dim(), hparams.dim},
+              {hparams.dim, attention.q_dim()},
+              {hparams.ffn_dim, hparams.dim},
+              {hparams.dim, hparams.ffn_dim},
+              {n_vocab, hparams.dim}};
+  return {.n_tokens = options.n_ubatch,
+          .n_sequences = options.n_sequences,
+          .n_ctx = options.n_ctx,
+          .n_heads = attention.n_heads,
+          .head_dim = attention.head_dim,
+          .matrices = matrices};
 }
 
 /// Adds what the codec takes beside keys and values.
@@ -93,6 +94,18 @@ void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hp
 }
 
 }  // namespace
+
+void reserve_work(const EngineOptions& options, const Hparams& hparams, std::int64_t n_vocab, Ops& ops) {
+  std::vector<std::pair<std::int64_t, std::int64_t>> matrices;
+  ops.reserve_work(work_shape(options, hparams, n_vocab, matrices));
+}
+
+BackendOptions backend_options(const EngineOptions& options) {
+  return {.device = options.device,
+          .n_threads = options.n_threads,
+          .memory_limit = options.memory_limit,
+          .exact = options.exact};
+}
 
 KvLayout kv_layout(const Hparams& hparams, KvType type) {
   const KvLayout layout{hparams.attention.n_kv_heads, hparams.attention.head_dim, kv_element(type)};
@@ -137,6 +150,8 @@ MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, cons
   plan.weights = sizes.bytes;
   plan.scratch = Activations::bytes(hparams, options.n_ubatch) +
                  options.n_sequences * sizes.n_vocab * static_cast<std::int64_t>(sizeof(float));
+  std::vector<std::pair<std::int64_t, std::int64_t>> matrices;
+  plan.scratch += ops.work_bytes(work_shape(options, hparams, sizes.n_vocab, matrices));
   CompactBytes bytes;
   if (options.kv == KvType::cga) {
     const std::vector<GroupSize> groups = sidecar != nullptr ? group_sizes(*sidecar, options.kv_bits)
@@ -166,23 +181,32 @@ MemoryPlan plan_memory(const EngineOptions& options) {
   const Hparams hparams = read_hparams(*file, family);
   EngineOptions resolved = options;
   if (resolved.n_ctx == 0) resolved.n_ctx = hparams.n_ctx_train;
+  const auto backend = make_backend(backend_options(options));
+  if (!backend->has_compact()) resolve_without_compact(resolved);
   // A named shape has no sidecar; what it would take with one can still be planned.
   std::optional<Sidecar> sidecar;
-  if (options.shape.empty()) sidecar = find_sidecar(options, *file, family, hparams);
+  if (options.shape.empty()) sidecar = find_sidecar(resolved, *file, family, hparams);
   resolve_kv_options(resolved, sidecar ? &*sidecar : nullptr);
-  const auto backend = make_backend(options.device, options.n_threads);
   return plan_memory(resolved, *file, family, hparams, backend->ops(), sidecar ? &*sidecar : nullptr);
 }
 
-void check_fits(const MemoryPlan& plan) {
-  const std::int64_t there = memory_there();
-  if (plan.total() <= there) return;
+void check_fits(const MemoryPlan& plan, const DeviceMemory& memory,
+                const std::function<MemoryPlan(std::int32_t)>& plan_at) {
+  if (plan.total() <= memory.available) return;
+  // The largest context that fits, in whole pages; none if even one page does not.
+  std::int32_t fits = 0, fails = div_up(plan.n_ctx, page_tokens);
+  while (fails - fits > 1) {
+    const std::int32_t middle = fits + (fails - fits) / 2;
+    (plan_at(middle * page_tokens).total() <= memory.available ? fits : fails) = middle;
+  }
   throw Error(ErrorKind::memory, "memory plan",
               std::to_string(plan.total()) + " bytes are needed (weights " + std::to_string(plan.weights) +
                   ", KV cache " + std::to_string(plan.kv) + ", scratch " +
                   std::to_string(plan.transform + plan.scratch + plan.prefill) + "), there are " +
-                  std::to_string(there),
-              "use a smaller context (-c), fewer sequences or a smaller model");
+                  std::to_string(memory.available),
+              fits > 0 ? "use a context of at most " + std::to_string(fits * page_tokens) +
+                             " tokens (-c), fewer sequences or a smaller model"
+                       : "use a smaller model or one of smaller weight types");
 }
 
 }  // namespace cga

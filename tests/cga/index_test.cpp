@@ -62,7 +62,7 @@ TEST_CASE("the same units are chosen as in Python, whatever batches the keys cam
     for (const std::int32_t n : pieces) {
       const SequenceRows rows{0, n, position, pages};
       IndexStep step(index, {&rows, 1});
-      const float* inputs[] = {h[0].data() + position * dim, h[1].data() + position * dim};
+      const NormedRows inputs[] = {{h[0].data() + position * dim}, {h[1].data() + position * dim}};
       step.observe(0, inputs[0]);
       step.observe(1, inputs[1]);
       std::vector<ScoredRow> scored;

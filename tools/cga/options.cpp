@@ -72,6 +72,14 @@ void add_device_options(CLI::App& command, EngineOptions& engine) {
       ->type_name("NAME")
       ->group("Model")
       ->capture_default_str();
+  command
+      .add_option("--memory-limit", engine.memory_limit,
+                  "Bytes of the GPU that may be used, e.g. 24GiB; default: all that are free")
+      ->transform(CLI::AsSizeValue(false))
+      ->type_name("SIZE")
+      ->group("Model");
+  command.add_flag("--exact", engine.exact, "Products in f32 on a GPU: slow, to compare backends")
+      ->group("Model");
   add_kv_options(command, engine);
 }
 

@@ -9,7 +9,7 @@ import time
 
 import torch
 
-from . import checkpoint, index_quality, index_training, index_tuning, picture, sidecar, tokens
+from . import checkpoint, index_check, index_quality, index_training, index_tuning, picture, sidecar, tokens
 from .codec import Codec
 from .index_training import Design, Training
 from .index_tuning import Tuning
@@ -19,6 +19,7 @@ from .sidecar import Sidecar
 from .stream import Stream
 
 SAVE_EVERY = 60.0           # seconds
+CHECKS = 10                 # looks at the choice itself, in each stage
 MAX_BYTES = 6_000_000       # of all anchors together
 LARGEST = 5                 # layers that an automatic selection group has at most
 RATE = 1.5                  # bits a value at which quality with coding is measured
@@ -34,7 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        "(default: all)")
     group.add_argument("--steps", type=int, help=f"one sequence each (default {Design.steps})")
     group.add_argument("--queries", type=int, help=f"positions a step learns from (default {Design.queries})")
-    group.add_argument("--rate", type=float, help=f"of learning (default {Design.rate})")
+    group.add_argument("--rate", type=float, help="of learning, for a model of "
+                       f"{index_training.REFERENCE} channels; wider ones take smaller steps (default {Design.rate})")
     group.add_argument("--window", type=int, help=f"tokens read exactly, in training and evaluation (default {Design.window})")
     group.add_argument("--budgets", type=int, nargs="+", help="tokens, for training's second half and for evaluation "
                        f"(default {' '.join(map(str, Design.budgets))})")
@@ -109,7 +111,25 @@ def train(model: Model, d: Design, stream: Stream, state: pathlib.Path, identity
         if time.monotonic() - saved > SAVE_EVERY or step + 1 == d.steps:
             training.save(state, identity)
             saved = time.monotonic()
+        if look(step, d.steps):
+            report(training, stream, f"training, step {step + 1}")
     return training
+
+
+def look(step: int, steps: int) -> bool:
+    return (step + 1) * CHECKS // steps > step * CHECKS // steps and step + 1 < steps
+
+
+def report(training: Training, stream: Stream, label: str) -> index_check.Check | None:
+    """Says how good the choice is now on kept-out text, at the smallest budget."""
+    texts = stream.kept_out()[::max(1, len(stream.names) // index_check.TEXTS)][:index_check.TEXTS]
+    found = index_check.check(training, [t.ids for t in texts], min(training.design.budgets))
+    if found:
+        say(f"{label}, kept-out text: {found}")
+        weak = [s.layer for s, f in zip(training.scorers, found.found) if f < index_check.CONVERGED]
+        if weak:
+            say(f"  weak: the anchor{'s' if len(weak) > 1 else ''} of layer {', '.join(map(str, weak))}")
+    return found
 
 
 def tune(training: Training, steps: int, stream: Stream, state: pathlib.Path, identity: str) -> Tuning:
@@ -124,6 +144,8 @@ def tune(training: Training, steps: int, stream: Stream, state: pathlib.Path, id
         if time.monotonic() - saved > SAVE_EVERY or step + 1 == steps:
             tuning.save(state, identity)
             saved = time.monotonic()
+        if look(step, steps):
+            report(training, stream, f"end to end, step {step + 1}")
     return tuning
 
 
@@ -149,13 +171,16 @@ def index(options: argparse.Namespace, files) -> None:
     text = json.dumps([dataclasses.asdict(d), stream.record(), options.seq_len, card.metadata["fingerprint"]])
     identity = hashlib.sha256(text.encode()).hexdigest()
     training = train(model, d, stream, options.state or options.output.with_suffix(".training"), identity)
+    found = report(training, stream, "trained")
     say(f"trained, {since()}")
     about = record(d, training, stream)
     if options.end_to_end:
+        index_check.insist(found)
         state = (options.state or options.output.with_suffix(".training")).with_suffix(".tuning")
         tuning = tune(training, options.end_to_end, stream, state, identity)
         last = tuning.losses()[-max(1, tuning.step // 20):]
         about |= {"end_to_end": dataclasses.asdict(tuning.settings) | {"kl": round(float(last.mean()), 5)}}
+        report(training, stream, "tuned end to end")
         say(f"tuned end to end, {since()}")
     write(card, training, d, about, [], options.output)  # before the long part
     picture.draw_losses(options.output.with_suffix(".index.png"), options.output.stem, training.losses().numpy(),

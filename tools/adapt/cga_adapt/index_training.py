@@ -29,7 +29,7 @@ class Design:
     key_layers: int = 0              # attention inputs a key is made from: the first so many served layers; 0: all
     steps: int = 2000
     queries: int = 512               # positions of a sequence a step learns from
-    rate: float = 2e-3
+    rate: float = 1e-3               # for REFERENCE channels (see step_size)
     window: int = 128
     peaked: float = 0.5              # of the target: the share of the root of squared masses, which heads that retrieve rule
     by_mass: float = 0.5             # a query weighs (its mass in the archive) to this power
@@ -43,8 +43,18 @@ class Design:
         return [(sum(self.groups[:i]), n) for i, n in enumerate(self.groups)]
 
 
+REFERENCE = 576  # channels
+
+
+def step_size(rate: float, dim: int) -> float:
+    """A step of Adam moves every weight by about as much, so an output by as much times the number of channels. Where
+    that is more than an output's own size, all heads are soon shut for all keys, and from there nothing leads back."""
+    return rate * min(1.0, REFERENCE / dim)
+
+
 class Scorer(nn.Module):
-    """One anchor's matrices. Inputs are divided by `spread`, the root mean square of each channel, which makes all
+    """One anchor's matrices. Its heads begin with little weight, so that the first thing learned is not to shut them for
+    the noise they make. Inputs are divided by `spread`, the root mean square of each channel, which makes all
     weights alike to the optimiser; on the way to the file it is multiplied in."""
 
     def __init__(self, dim: int, design: Design, layer: int, n_layers: int, generator: torch.Generator):
@@ -55,17 +65,18 @@ class Scorer(nn.Module):
         self.query = new(design.heads, design.width, dim)
         self.key = nn.Parameter(new(self.reads, design.width, dim).data / math.sqrt(self.reads))
         self.weight = nn.Parameter(0.1 * new(design.heads, dim).data)
-        self.bias = nn.Parameter(torch.ones(design.heads))
+        self.bias = nn.Parameter(torch.full((design.heads,), 0.1))
         self.register_buffer("spread", torch.ones(self.reads, dim))
 
     def measure(self, inputs: list[torch.Tensor]) -> None:
         for i in range(self.reads):
             self.spread[i] = inputs[self.layer + i].float().square().mean(0).sqrt().clamp(min=1e-3)
 
-    def forward(self, inputs: list[torch.Tensor], positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
-                h: torch.Tensor | None = None) -> torch.Tensor:
-        """inputs: attention inputs [n, dim] of all layers → scores [t, ⌈n / 16⌉] of the queries at `positions`. h: the queries'
-        own attention inputs [t, dim] at this layer, where they are not among `inputs`."""
+    def products(self, inputs: list[torch.Tensor], positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
+                 h: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
+        """inputs: attention inputs [n, dim] of all layers → inner products [t, H, n] of the queries at `positions` with all
+        keys, and weights [t, H]. h: the queries' own attention inputs [t, dim] at this layer, where they are not among
+        `inputs`."""
         own = [inputs[self.layer + i] for i in range(self.reads)]
         dtype = own[0].dtype
         scaled = lambda w, i: (w / self.spread[i]).to(dtype)
@@ -75,9 +86,17 @@ class Scorer(nn.Module):
         w = F.linear(h, scaled(self.weight, 0)).float() + self.bias
         k = index.rotate_half(k.float(), cos, sin).to(dtype)
         q = index.rotate_half(q.float(), cos[positions], sin[positions]).to(dtype)
-        s = torch.relu((q.flatten(0, 1) @ k.T).unflatten(0, q.shape[:2]))  # [t, H, n]
-        s = torch.bmm((w / math.sqrt(k.shape[1])).to(dtype)[:, None], s)[:, 0]
+        return (q.flatten(0, 1) @ k.T).unflatten(0, q.shape[:2]), w
+
+    def forward(self, *arguments, h: torch.Tensor | None = None) -> torch.Tensor:
+        """As products() → scores [t, ⌈n / 16⌉]."""
+        s, w = self.products(*arguments, h=h)
+        s = torch.bmm((w / math.sqrt(self.query.shape[1])).to(s.dtype)[:, None], torch.relu(s))[:, 0]
         return F.pad(s.float(), (0, -s.shape[1] % UNIT), value=-1e4).unflatten(1, (-1, UNIT)).amax(-1)
+
+    def open_heads(self, *arguments) -> int:
+        """How many heads see anything: inner products above 0 for one key in a thousand."""
+        return int(((self.products(*arguments)[0] > 0).float().mean((0, 2)) > 1e-3).sum())
 
     def anchor(self) -> Anchor:
         """As it is stored."""
@@ -108,7 +127,8 @@ class Training:
         self.design, self.model, self.step, self.history = design, model, 0, []
         self.scorers = nn.ModuleList(Scorer(model.config.dim, design, a, n, generator) for a, n in design.anchors())
         self.scorers.to(model.device)
-        self.optimiser = replayed.adam(self.scorers.parameters(), design.rate, model.device)
+        self.rate = step_size(design.rate, model.config.dim)
+        self.optimiser = replayed.adam(self.scorers.parameters(), self.rate, model.device)
         self._learn = replayed.Replayed(self.learn)
 
     def run(self, ids: torch.Tensor, positions: torch.Tensor) -> None:
@@ -119,7 +139,7 @@ class Training:
             for scorer in self.scorers:
                 scorer.measure(inputs)
         done = self.step / d.steps
-        replayed.set_rate(self.optimiser, d.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done)))
+        replayed.set_rate(self.optimiser, self.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done)))
         self.history.append(self._learn(d.boundary > 0 and done >= d.boundary_from, ids, positions))
         self.step += 1
 

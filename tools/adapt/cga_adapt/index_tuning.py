@@ -24,9 +24,10 @@ from .sidecar import UNIT
 class Settings:
     steps: int
     queries: int = 320                  # positions of a sequence a step learns from
-    rate: float = 6e-4
+    rate: float = 6e-4                  # as Design.rate
     budgets: tuple[int, ...] = (1024, 512, 1024, 2048)  # in turns
-    softness: tuple[float, float] = (1.0, 0.15)         # of the gates, in units of score: from the first step to the last
+    softness: tuple[float, float] = (1.0, 0.15)         # of the gates, from the first step to the last, in standard
+                                                        # deviations of a query's scores
     mass: float = 0.01                  # weight of the divergence from attention mass: it ranks what is far from the edge
     seed: int = 1
 
@@ -54,19 +55,39 @@ def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: in
     return Clean(inputs, keys, values, hidden[positions], torch.stack(masses))
 
 
-def gates(scores: torch.Tensor, allowed: torch.Tensor, budget: int,
-          softness: float | torch.Tensor) -> torch.Tensor:
+def spread(scores: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of each row's scores, [t, 1]."""
+    count = allowed.sum(-1, keepdim=True).clamp(min=1)
+    mean = (scores * allowed).sum(-1, keepdim=True) / count
+    return (((scores - mean) * allowed).square().sum(-1, keepdim=True) / count).sqrt().clamp(min=1e-6)
+
+
+def gates(scores: torch.Tensor, allowed: torch.Tensor, budget: int, softness: float | torch.Tensor) -> torch.Tensor:
     """Logarithms of gates in (0, 1], f32 [t, units]. Gradients leave the number of open gates as it is: what one unit gains,
-    those near the edge lose. Rows that may take all they have are wide open."""
+    those near the edge lose. Rows that may take all they have are wide open. How soft gates are is relative to the spread
+    of a row's scores: absolutely soft ones stand half open where scores are all alike, and everything is read. For the same
+    reason, where more units than can be chosen have the very score of the edge, as where all heads are shut, those are
+    chosen as in shut()."""
     count = min(budget // UNIT, scores.shape[1] - 1)
     masked = scores.masked_fill(~allowed, -1e4)
-    threshold = masked.detach().topk(count + 1, -1).values[:, -2:].mean(-1, keepdim=True)
+    softness = softness * spread(scores.detach(), allowed)
+    edge = masked.detach().topk(count + 1, -1).values[:, -2:]
+    tied = (masked.detach() == edge[:, :1]) & (edge[:, :1] == edge[:, 1:])
+    threshold = edge.mean(-1, keepdim=True)
     opened = torch.sigmoid((masked.detach() - threshold) / softness)
     slope = opened * (1 - opened)
     slope = slope / slope.sum(-1, keepdim=True).clamp(min=1e-6)
     threshold = threshold + (slope * (masked - masked.detach())).sum(-1, keepdim=True)
     log = F.logsigmoid((masked - threshold) / softness)
+    above = (masked.detach() > edge[:, :1]).sum(-1, keepdim=True)
+    hard = torch.zeros_like(log).masked_fill(above + tied.cumsum(-1) > count, -torch.inf)  # of those that are tied
+    log = torch.where(tied & (tied.sum(-1, keepdim=True) > count), hard, log)
     return torch.where((allowed.sum(-1, keepdim=True) > count) & allowed, log, torch.zeros_like(log))
+
+
+def shut(scores: torch.Tensor, allowed: torch.Tensor, budget: int) -> torch.Tensor:
+    """gates() as the engine has them: 0 for what is read, -inf for what is not."""
+    return torch.zeros_like(scores).masked_fill(allowed & ~index.top_units(scores, allowed, budget), -torch.inf)
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor, log_gates: torch.Tensor) -> torch.Tensor:
@@ -89,8 +110,9 @@ def divergence(model: Model, full: torch.Tensor, other: torch.Tensor) -> torch.T
 
 
 def choosing(model: Model, scorers: list[Scorer], clean: Clean, ids: torch.Tensor, positions: torch.Tensor, window: int,
-             budget: int, softness: float | torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Last hidden states [t, dim] of the queries at `positions` behind their gates, and each scorer's scores [t, units]."""
+             budget: int, softness: float | torch.Tensor | None) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    """Last hidden states [t, dim] of the queries at `positions` behind their gates, and each scorer's scores [t, units].
+    Without softness, gates are open or shut."""
     cos, sin = model.angles(torch.arange(len(ids), device=ids.device))
     still = tuple(a / model.config.rope_magnitude for a in (cos, sin))
     own_cos, own_sin = cos[positions], sin[positions]
@@ -106,7 +128,8 @@ def choosing(model: Model, scorers: list[Scorer], clean: Clean, ids: torch.Tenso
         if l in by_layer:
             h = model.norm(x, model.weights[f"blk.{l}.attn_norm.weight"])
             scores.append(by_layer[l](clean.inputs, positions, *still, h=h))
-            log_gates = gates(scores[-1], allowed, budget, softness)
+            log_gates = (shut(scores[-1], allowed, budget) if softness is None else
+                         gates(scores[-1], allowed, budget, softness))
         x = recompute(layer, l, x, log_gates, use_reentrant=False, preserve_rng_state=False)
     return model.norm(x, model.weights["output_norm.weight"]), scores
 
@@ -116,14 +139,15 @@ class Tuning:
 
     def __init__(self, training: Training, settings: Settings):
         self.training, self.settings, self.step, self.history = training, settings, 0, []
-        self.optimiser = replayed.adam(training.scorers.parameters(), settings.rate, training.model.device)
+        self.rate = index_training.step_size(settings.rate, training.model.config.dim)
+        self.optimiser = replayed.adam(training.scorers.parameters(), self.rate, training.model.device)
         self._learn = replayed.Replayed(self.learn)
 
     def run(self, ids: torch.Tensor, positions: torch.Tensor) -> None:
         """One step on a sequence."""
         s = self.settings
         done, (first, last) = self.step / s.steps, s.softness
-        replayed.set_rate(self.optimiser, s.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done)))
+        replayed.set_rate(self.optimiser, self.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done)))
         softness = torch.tensor(first * (last / first) ** done, device=ids.device)
         self.history.append(self._learn(s.budgets[self.step % len(s.budgets)], ids, positions, softness))
         self.step += 1

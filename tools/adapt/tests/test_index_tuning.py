@@ -26,6 +26,17 @@ def test_gates_are_open_above_the_edge_and_gradients_move_units_against_each_oth
     assert abs(float(scores.grad[0].sum())) < 1e-5
 
 
+def test_gates_are_as_hard_for_scores_that_are_nearly_alike():
+    allowed = torch.ones(1, 40, dtype=torch.bool)
+    scores = torch.randn(1, 40)
+    near = index_tuning.gates(scores, allowed, 160, 0.1)
+    assert torch.allclose(near, index_tuning.gates(5 + 1e-2 * scores, allowed, 160, 0.1), atol=0.1)
+    assert float(near.exp().sum()) < 12
+    assert torch.equal(index_tuning.gates(torch.zeros(1, 40), allowed, 160, 0.1), index_tuning.shut(scores * 0, allowed, 160))
+    few = torch.tensor([[3.0, 2.0] + [0.0] * 38])   # two heads open somewhere: the other eight choices are ties
+    assert index_tuning.gates(few, allowed, 160, 0.1).exp()[0].round().tolist() == [1.0] * 10 + [0.0] * 30
+
+
 def test_with_open_gates_the_queries_say_what_the_model_says(tiny):
     _, model = tiny("qwen2-mixed")
     ids, positions = sequence(0), torch.tensor([200, 250, 383])
@@ -45,7 +56,7 @@ def test_end_to_end_lowers_divergence_and_resumes(tiny, tmp_path):
     whole = fresh()
     index_tuning.run(whole, sequence, 60)
     losses = whole.losses()
-    assert losses[-9:].mean() < 0.75 * losses[:9].mean()
+    assert losses[-9:].mean() < 0.85 * losses[:9].mean()
     first = fresh()
     index_tuning.run(first, sequence, 20)
     first.save(tmp_path / "state", "x")

@@ -1,0 +1,8 @@
+#include "kernels/cuda/attention/decode_kernel.cuh"
+
+namespace cga::cuda {
+
+template void launch_decode<KvElement::q8, 64>(const AttendArgs&, cudaStream_t);
+template void launch_decode<KvElement::q8, 128>(const AttendArgs&, cudaStream_t);
+
+}  // namespace cga::cuda

@@ -1,0 +1,255 @@
+#include "kernels/cuda/cuda_ops.h"
+
+#include <algorithm>
+
+#include "base/checked.h"
+#include "cga/error.h"
+#include "kernels/cuda/elementwise/elementwise.h"
+#include "kernels/cuda/runtime/check.h"
+
+namespace cga::cuda {
+
+CudaOps::CudaOps(Device& device, Steps& steps, bool exact) : device_(device), steps_(steps), exact_(exact) {
+  check(cublasLtCreate(&cublas_), "starting cuBLAS");
+  plans_ = std::make_unique<GemmPlans>(cublas_);
+}
+
+CudaOps::~CudaOps() {
+  cublasLtDestroy(cublas_);
+}
+
+std::unique_ptr<PreparedWeight> CudaOps::prepare(const WeightView& weight) {
+  return exact_ ? prepare_table(weight) : prepare_weight(device_, steps_.stream(), weight);
+}
+
+std::int64_t CudaOps::prepared_bytes(const WeightView& weight) const {
+  return exact_ ? prepared_table_bytes(weight) : prepared_weight_bytes(weight);
+}
+
+std::unique_ptr<PreparedWeight> CudaOps::prepare_table(const WeightView& table) {
+  return cuda::prepare_table(device_, steps_.stream(), table);
+}
+
+std::int64_t CudaOps::prepared_table_bytes(const WeightView& table) const {
+  return cuda::prepared_table_bytes(table);
+}
+
+std::int64_t CudaOps::work_bytes(const WorkShape& shape) const {
+  std::size_t matmul_bytes = 0;
+  for (const auto& [rows, cols] : shape.matrices) {
+    matmul_bytes = std::max(matmul_bytes, matmul_workspace_bytes(shape.n_tokens, cols, rows));
+  }
+  const std::size_t attention_bytes =
+      attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx);
+  return static_cast<std::int64_t>(matmul_bytes + attention_bytes) + Steps::bytes();
+}
+
+void CudaOps::reserve_work(const WorkShape& shape) {
+  std::size_t bytes = 0;
+  for (const auto& [rows, cols] : shape.matrices) {
+    bytes = std::max(bytes, matmul_workspace_bytes(shape.n_tokens, cols, rows));
+  }
+  need(matmul_scratch_, bytes, "scratch of products");
+  need(attention_scratch_,
+       attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx),
+       "scratch of attention");
+}
+
+void CudaOps::need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, const char* purpose) {
+  if (scratch && scratch->bytes() >= bytes) return;
+  steps_.synchronize();
+  scratch.reset();
+  scratch = std::make_unique<DeviceArray>(device_, bytes, purpose);
+  check(cudaMemset(scratch->data(), 0, bytes), "clearing scratch memory");
+  check(cudaDeviceSynchronize(), "clearing scratch memory");
+}
+
+void CudaOps::embed(float* out, const PreparedWeight& table, std::span<const std::int32_t> ids) {
+  const std::int32_t* const there = steps_.put(ids);
+  const auto n = static_cast<std::int64_t>(ids.size());
+  steps_.launch([&](cudaStream_t stream) { cuda::embed(out, table, there, n, stream); }, out, &table, there,
+                n);
+}
+
+void CudaOps::rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
+                       std::int64_t dim) {
+  steps_.launch([&](cudaStream_t stream) { cuda::rms_norm(out, x, weight, eps, n_tokens, dim, stream); }, out,
+                x, weight, eps, n_tokens, dim);
+}
+
+void CudaOps::multiply(const MatmulParams& params) {
+  if (params.n_tokens == 0) return;
+  std::size_t bytes = 0;
+  for (const MatmulTarget& target : params.targets) {
+    const PreparedWeight& weight = *target.weight;
+    bytes = std::max(bytes, matmul_workspace_bytes(params.n_tokens, weight.cols, weight.rows));
+  }
+  need(matmul_scratch_, bytes, "scratch of products");
+  Workspace scratch{matmul_scratch_->data(), matmul_scratch_->bytes()};
+  for (const MatmulTarget& target : params.targets) {
+    steps_.launch([](cudaStream_t) {}, target.weight, target.bias, target.out);
+  }
+  const auto start = [&](cudaStream_t stream) {
+    if (exact_) return matmul_exact(params, stream, scratch);
+    if (steps_.is_decode()) return matmul_decode(params, stream, scratch);
+    matmul_prefill(params, stream, *plans_, scratch);
+  };
+  steps_.launch(start, params.x, params.n_tokens, params.norm, params.eps, params.epilogue, scratch.data);
+}
+
+void CudaOps::matmul(std::span<const MatmulTarget> targets, const float* x, std::int64_t n_tokens) {
+  multiply({.x = x, .n_tokens = n_tokens, .targets = targets});
+}
+
+void CudaOps::norm_matmul(std::span<const MatmulTarget> targets, const NormedRows& rows,
+                          std::int64_t n_tokens) {
+  multiply({.x = rows.x, .n_tokens = n_tokens, .norm = rows.weight, .eps = rows.eps, .targets = targets});
+}
+
+void CudaOps::norm_swiglu(const MatmulTarget& gate, const MatmulTarget& up, const NormedRows& rows,
+                          std::int64_t n_tokens) {
+  const MatmulTarget targets[] = {gate, up};
+  multiply({.x = rows.x,
+            .n_tokens = n_tokens,
+            .norm = rows.weight,
+            .eps = rows.eps,
+            .targets = targets,
+            .epilogue = Epilogue::swiglu});
+}
+
+void CudaOps::matmul_add(float* x, const PreparedWeight& weight, const float* y, std::int64_t n_tokens,
+                         float* /*room*/) {
+  const MatmulTarget target{&weight, nullptr, x};
+  multiply({.x = y, .n_tokens = n_tokens, .targets = {&target, 1}, .epilogue = Epilogue::add});
+}
+
+void CudaOps::rope_angles(float* cos_sin, std::span<const std::int32_t> positions,
+                          std::span<const float> inverse_frequency, float magnitude) {
+  const std::int32_t* const places = steps_.put(positions);
+  const float* const frequencies = steps_.put(inverse_frequency);
+  const auto n = static_cast<std::int64_t>(positions.size()),
+             half = static_cast<std::int64_t>(inverse_frequency.size());
+  const auto start = [&](cudaStream_t stream) {
+    cuda::rope_angles(cos_sin, places, n, frequencies, half, magnitude, stream);
+  };
+  steps_.launch(start, cos_sin, places, n, frequencies, half, magnitude);
+}
+
+void CudaOps::rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t n_tokens,
+                   std::int32_t n_heads, std::int32_t head_dim) {
+  const auto start = [&](cudaStream_t stream) {
+    cuda::rope(x, cos_sin, pairs, n_tokens, n_heads, head_dim, stream);
+  };
+  steps_.launch(start, x, cos_sin, pairs, n_tokens, n_heads, head_dim);
+}
+
+CudaOps::Sequences CudaOps::put(std::span<const SequenceRows> rows, bool units_if_any) {
+  Sequences put;
+  put.units =
+      units_if_any && std::any_of(rows.begin(), rows.end(), [](const auto& r) { return !r.units.empty(); });
+  // In decoding, lists have room for what later steps will add, so that these are the same step.
+  const std::int32_t unit = put.units ? unit_tokens : page_tokens;
+  const std::int32_t room = steps_.is_decode() ? div_up(steps_.position_bound(), unit) : 0;
+  meta_.clear(), pages_.clear();
+  for (const SequenceRows& sequence : rows) {
+    const std::int32_t n_tokens = sequence.position + sequence.n_tokens;
+    const auto n_ids = static_cast<std::size_t>(div_up(n_tokens, unit));
+    const std::span<const std::int32_t> ids = put.units ? sequence.units : sequence.pages;
+    meta_.push_back(
+        {sequence.first_row, sequence.n_tokens, sequence.position, static_cast<std::int32_t>(pages_.size())});
+    pages_.insert(pages_.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n_ids));
+    pages_.resize(std::max(pages_.size(), meta_.size() * static_cast<std::size_t>(room)));
+    put.n_rows = std::max(put.n_rows, sequence.first_row + sequence.n_tokens);
+    put.max_tokens = std::max(put.max_tokens, n_tokens);
+    put.one_row_each = put.one_row_each && sequence.n_tokens == 1;
+  }
+  if (steps_.is_decode()) put.max_tokens = std::max(put.max_tokens, steps_.position_bound());
+  put.n_sequences = static_cast<std::int32_t>(rows.size());
+  put.sequences = steps_.put(std::span<const SequenceMeta>(meta_));
+  put.pages = steps_.put(std::span<const std::int32_t>(pages_));
+  return put;
+}
+
+void CudaOps::append(const AppendParams& params) {
+  // Without angles nothing is rotated, so k is only read.
+  rope_append({.q = nullptr, .k = const_cast<float*>(params.k), .n_tokens = 0, .append = params});
+}
+
+void CudaOps::rope_append(const RopeAppendParams& params) {
+  const AppendParams& a = params.append;
+  const Sequences rows = put(a.sequences, false);
+  const AppendArgs args{.q = params.q,
+                        .k = params.k,
+                        .v = a.v,
+                        .cos_sin = params.cos_sin,
+                        .pairs = params.pairs,
+                        .n_heads = params.n_heads,
+                        .base = a.pages.base,
+                        .layout = a.pages.layout,
+                        .sequences = rows.sequences,
+                        .pages = rows.pages,
+                        .n_sequences = rows.n_sequences,
+                        .n_rows = rows.n_rows};
+  steps_.launch([&](cudaStream_t stream) { cuda::rope_append(args, stream); }, args.q, args.k, args.v,
+                args.cos_sin, args.pairs, args.base, args.sequences, args.pages, args.n_sequences,
+                args.n_rows);
+}
+
+void CudaOps::attend(const AttendParams& params) {
+  const Sequences rows = put(params.sequences, true);
+  const KvLayout& layout = params.pages.layout;
+  const bool decodes = steps_.is_decode() && rows.one_row_each;
+  if (decodes) {
+    need(attention_scratch_,
+         attend_workspace_bytes(params.n_heads, layout.head_dim, rows.n_sequences, rows.max_tokens),
+         "scratch of attention");
+  }
+  const AttendArgs args{.q = params.q,
+                        .out = params.out,
+                        .n_heads = params.n_heads,
+                        .scale = params.scale,
+                        .base = params.pages.base,
+                        .layout = layout,
+                        .sequences = rows.sequences,
+                        .pages = rows.pages,
+                        .units = rows.units,
+                        .n_sequences = rows.n_sequences,
+                        .n_rows = rows.n_rows,
+                        .max_tokens = rows.max_tokens,
+                        .workspace = decodes ? attention_scratch_->data() : nullptr};
+  const auto start = [&](cudaStream_t stream) {
+    decodes ? attend_decode(args, stream) : attend_prefill(args, stream);
+  };
+  steps_.launch(start, args.q, args.out, args.base, args.sequences, args.pages, args.units, args.n_sequences,
+                args.n_rows, args.max_tokens, args.workspace);
+}
+
+void CudaOps::copy_pages(const CopyPagesParams& params) {
+  const std::int64_t bytes = params.from.layout.page_bytes();
+  for (std::size_t i = 0; i < params.from_ids.size(); ++i) {
+    std::byte* const to = params.to.base + params.to_ids[i] * bytes;
+    const std::byte* const from = params.from.base + params.from_ids[i] * bytes;
+    const auto start = [&](cudaStream_t stream) {
+      check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream),
+            "copying pages");
+    };
+    steps_.launch(start, to, from);
+  }
+}
+
+void CudaOps::swiglu(float* out, const float* gate, const float* up, std::int64_t n) {
+  steps_.launch([&](cudaStream_t stream) { cuda::swiglu(out, gate, up, n, stream); }, out, gate, up, n);
+}
+
+void CudaOps::add(float* x, const float* y, std::int64_t n) {
+  steps_.launch([&](cudaStream_t stream) { cuda::add(x, y, n, stream); }, x, y, n);
+}
+
+void CudaOps::gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) {
+  const std::int32_t* const there = steps_.put(rows);
+  const auto n = static_cast<std::int64_t>(rows.size());
+  steps_.launch([&](cudaStream_t stream) { cuda::gather(out, x, there, n, dim, stream); }, out, x, there, n,
+                dim);
+}
+
+}  // namespace cga::cuda

@@ -1,0 +1,371 @@
+// Products for up to 32 tokens, whose time is that of reading the weights.
+//
+// A CTA takes 16 rows of weights at a time. Each of its warps sums a contiguous stretch of the columns with
+// tensor cores, codes going straight from memory to registers to mma; the warps' sums are added in shared
+// memory in order of columns. Warps, stretches and every order of addition depend on cols alone; a token is a
+// column of the mma, which no other column can reach. So its bits do not depend on the rest of the batch.
+//
+// Codes enter mma as integers (times 2^-24), and sums over a group of columns are scaled in f32 after it:
+// that costs 4 multiply-adds for each 16 x 32 weights of a warp, instead of one for every weight.
+#pragma once
+
+#include <type_traits>
+
+#include "kernels/cuda/matmul/activations.cuh"
+#include "kernels/cuda/matmul/decode.h"
+#include "kernels/cuda/matmul/fragment.cuh"
+#include "kernels/cuda/matmul/launch.cuh"
+#include "kernels/cuda/runtime/check.h"
+
+namespace cga::cuda {
+#ifndef CGA_BOUNDS
+#define CGA_BOUNDS 512, N == 1 ? 2 : 1
+#endif
+
+inline constexpr int partial_stride = tile_rows + 4;  // as in plan.cpp
+
+/// Activations as a lane reads them: its tokens are 8 n + lane / 4 in b and 8 n + 2 (lane % 4) + {0, 1} in c.
+/// In columns of tokens that are not there the last token is multiplied again, and never written.
+/// @param N  tiles of 8 tokens
+template <class Tile, int N>
+struct ActivationReader {
+  const std::byte* x[N] = {};   // at the lane's token and its first column
+  const float* sums = nullptr;  // [groups][8 N], at the lane's slot
+  std::int64_t plane = 0;
+
+  /// @param base  of the group of tokens
+  __device__ __forceinline__ ActivationReader(const std::byte* base, const ActivationLayout& layout,
+                                              int n_tokens, int lane)
+      : sums(reinterpret_cast<const float*>(base + layout.sums_offset) + 2 * (lane % 4)),
+        plane(layout.plane_bytes()) {
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const int token = min(8 * n + lane / 4, n_tokens - 1);
+      x[n] = base + token * layout.stride_bytes + (Tile::group == 16 ? 8 : 16) * (lane % 4);
+    }
+  }
+
+  /// The operands of both mmas of a half: {mma 0: b0, b1, mma 1: b0, b1}.
+  /// @param column  the half's first
+  __device__ __forceinline__ uint4 operands(int n, int column, int p = 0) const {
+    const std::byte* row = x[n] + p * plane + 2 * column;
+    if constexpr (Tile::group == 16) {
+      const auto* at = reinterpret_cast<const uint2*>(row);
+      const uint2 a = at[0], b = at[4];
+      return {a.x, a.y, b.x, b.y};
+    } else {
+      return *reinterpret_cast<const uint4*>(row);
+    }
+  }
+
+  __device__ __forceinline__ float2 group_sums(int n, int group) const {
+    return *reinterpret_cast<const float2*>(sums + 8 * N * group + 8 * n);
+  }
+};
+
+/// acc += scale * c - min * sums, for the lane's two rows and two tokens.
+template <class Tile>
+__device__ __forceinline__ void add_group(float (&acc)[4], const float (&c)[4], const Fragment<Tile>& w,
+                                          int group, float2 sums) {
+#pragma unroll
+  for (int row = 0; row < 2; ++row) {
+    const float scale = w.scale(row, group);
+    acc[2 * row] = __fmaf_rn(scale, c[2 * row], acc[2 * row]);
+    acc[2 * row + 1] = __fmaf_rn(scale, c[2 * row + 1], acc[2 * row + 1]);
+    if constexpr (Tile::has_min) {
+      const float min = -w.min(row, group);
+      acc[2 * row] = __fmaf_rn(min, sums.x, acc[2 * row]);
+      acc[2 * row + 1] = __fmaf_rn(min, sums.y, acc[2 * row + 1]);
+    }
+  }
+}
+
+/// acc[N tiles of tokens] += a tile of 16 x 64 weights times its columns of the activations.
+template <class Tile, int N>
+__device__ __forceinline__ void multiply_tile(float (&acc)[N][4], const Fragment<Tile>& w,
+                                              const ActivationReader<Tile, N>& x, int tile) {
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    std::uint32_t a[2][4];
+    w.operand(half, 0, a[0]);
+    w.operand(half, 1, a[1]);
+    const int column = tile_cols * tile + 32 * half;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const uint4 b = x.operands(n, column);
+      if constexpr (Tile::is_float) {
+        const uint4 low = x.operands(n, column, 1);
+        mma<typename Tile::element>(acc[n], a[0], b.x, b.y);
+        mma<typename Tile::element>(acc[n], a[1], b.z, b.w);
+        mma<typename Tile::element>(acc[n], a[0], low.x, low.y);
+        mma<typename Tile::element>(acc[n], a[1], low.z, low.w);
+      } else {
+        constexpr int groups = 32 / Tile::group;
+#pragma unroll
+        for (int i = 0; i < groups; ++i) {
+          float2 sums = {0.0f, 0.0f};
+          if constexpr (Tile::zero != 0 || Tile::has_min) sums = x.group_sums(n, column / Tile::group + i);
+          float c[4] = {};
+          if constexpr (Tile::zero != 0) c[0] = c[2] = sums.x, c[1] = c[3] = sums.y;
+          if (groups == 1 || i == 0) mma<F16>(c, a[0], b.x, b.y);
+          if (groups == 1 || i == 1) mma<F16>(c, a[1], b.z, b.w);
+          add_group<Tile>(acc[n], c, w, half * groups + i, sums);
+        }
+      }
+    }
+  }
+}
+
+/// @param partials  [warps][n_tokens][partial_stride], shared
+template <int N>
+__device__ __forceinline__ void store_partials(const float (&acc)[N][4], float* partials, int n_tokens,
+                                               int lane) {
+  float* mine = partials + threadIdx.x / 32 * n_tokens * partial_stride + lane / 4;
+#pragma unroll
+  for (int n = 0; n < N; ++n) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int token = 8 * n + 2 * (lane % 4) + i % 2;
+      if (token < n_tokens) mine[token * partial_stride + 8 * (i / 2)] = acc[n][i];
+    }
+  }
+}
+
+/// Adds up the warps' sums of one result.
+/// @param at  the first warp's
+__device__ __forceinline__ float sum_partials(const float* at, int n_tokens) {
+  const int n_warps = blockDim.x / 32, stride = n_tokens * partial_stride;
+  float sum = 0.0f;
+#pragma unroll 4
+  for (int w = 0; w < n_warps; ++w) sum = __fadd_rn(sum, at[w * stride]);
+  return sum;
+}
+
+template <class Tile>
+__device__ __forceinline__ void convert_token(const DecodeArgs& args, const ActivationLayout& layout,
+                                              std::byte* to, int token, int slot, float* scratch) {
+  const ActivationRow row{args.x + static_cast<std::int64_t>(token) * args.cols, args.norm, args.eps,
+                          args.cols, static_cast<int>(layout.padded_cols)};
+  convert_row<Tile>(row, to + slot * layout.stride_bytes, layout.plane_bytes(),
+                    reinterpret_cast<float*>(to + layout.sums_offset) + slot, layout.slots,
+                    reinterpret_cast<float*>(to + layout.scales_offset) + slot, scratch);
+}
+
+/// One CTA a token.
+template <class Tile>
+__global__ void __launch_bounds__(512)
+    convert_kernel(const __grid_constant__ DecodeArgs args, const __grid_constant__ ActivationLayout layout) {
+  __shared__ float scratch[64];
+  const int token = blockIdx.x;
+  let_next_begin();
+  wait_for_previous();
+  convert_token<Tile>(args, layout, args.converted + token / group_tokens * layout.bytes, token,
+                      token % group_tokens, scratch);
+}
+
+/// Where a warp is in its work: the n-th matrix of its CTA, the tile of its stretch. A task of swiglu has two
+/// matrices.
+struct Cursor {
+  int n, tile;
+};
+
+/// 16 rows of a target.
+struct Place {
+  const DecodeTarget* target;
+  int task, row_tile;
+  int unit;  // 1: of the second matrix of a task
+};
+
+__device__ __forceinline__ int task_of(const DecodeArgs& args, int n) {
+  const int pairs = args.epilogue == Epilogue::swiglu;
+  return static_cast<int>(blockIdx.x) + (n >> pairs) * static_cast<int>(gridDim.x);
+}
+
+__device__ __forceinline__ Place place_of(const DecodeArgs& args, int n) {
+  const int task = task_of(args, n);
+  if (args.epilogue == Epilogue::swiglu) return {args.targets + n % 2, task, task, n % 2};
+  int t = 0;
+  while (t + 1 < args.n_targets && task >= args.targets[t + 1].first_task) ++t;
+  return {args.targets + t, task, task - args.targets[t].first_task, 0};
+}
+
+template <class Tile>
+__device__ __forceinline__ void move_to(WeightReader<Tile>& weights, const DecodeArgs& args, const Cursor& at,
+                                        int lane) {
+  const Place place = place_of(args, at.n);
+  const TileArrays& weight = place.target->weight;
+  weights.move_to(weight, place.row_tile * weight.col_tiles + at.tile, lane);
+}
+
+/// A thread's h-th result of 16 rows: a token of the group and a row. Threads have N, which is enough for the
+/// fewest threads, 128.
+struct Result {
+  int slot, row;
+  bool there;
+  std::int64_t index;  // in out
+
+  __device__ __forceinline__ Result(const Place& place, int n_tokens, int h) {
+    const int i = threadIdx.x + h * blockDim.x;
+    slot = i / tile_rows;
+    row = place.row_tile * tile_rows + i % tile_rows;
+    there = slot < n_tokens && row < place.target->rows;
+    index = static_cast<std::int64_t>(blockIdx.y * group_tokens + slot) * place.target->rows + row;
+  }
+};
+
+/// What a result needs besides its sum, requested early so that it is there when the sum is.
+struct Operands {
+  float row_scale = 1.0f;
+  float addend = 0.0f;  // bias, what is in out
+  float gate = 0.0f;    // the result of swiglu's first matrix
+};
+
+template <class Tile>
+__device__ __forceinline__ void request(Operands& operands, const DecodeArgs& args, const Place& place,
+                                        const Result& result) {
+  if (!result.there) return;
+  const DecodeTarget& target = *place.target;
+  if constexpr (!Tile::is_float) operands.row_scale = target.weight.row_scale[result.row];
+  operands.addend = target.bias != nullptr ? target.bias[result.row] : 0.0f;
+  if (args.epilogue == Epilogue::add) operands.addend = __fadd_rn(operands.addend, target.out[result.index]);
+}
+
+__device__ __forceinline__ float silu(float v) {
+  return __fdiv_rn(v, __fadd_rn(1.0f, expf(-v)));
+}
+
+/// Writes a result, or keeps it for the task's other matrix.
+/// @param sum  of products of scaled activations and scaled weights
+template <class Tile>
+__device__ __forceinline__ void write(Operands& operands, const DecodeArgs& args, const Place& place,
+                                      const Result& result, float sum, float token_scale) {
+  float value = __fmul_rn(sum, token_scale);
+  if constexpr (!Tile::is_float) value = __fmul_rn(__fmul_rn(value, 0x1p24f), operands.row_scale);
+  value = __fadd_rn(value, operands.addend);
+  if (args.epilogue != Epilogue::swiglu) {
+    place.target->out[result.index] = value;
+  } else if (place.unit == 0) {
+    operands.gate = value;
+  } else {
+    args.targets[0].out[result.index] = __fmul_rn(silu(operands.gate), value);
+  }
+}
+
+/// Tiles of a lane's registers: about 2 KiB of loads a warp in flight.
+template <class Tile>
+constexpr int pipeline_depth() {
+  constexpr int registers = Tile::code_bytes / 128 + Tile::plane_bytes / 128 + Tile::numbers_bytes / 32;
+#ifdef CGA_DEPTH
+  return registers <= 8 ? CGA_DEPTH : 1;
+#endif
+  return registers <= 8 ? 4 : registers <= 10 ? 2 : 1;
+}
+
+/// Loads of weights run ahead: a fragment is loaded again as soon as it has been multiplied, with what the
+/// warp needs next, be it of another task.
+/// @param N      tiles of 8 tokens
+/// @param Fused  the activations, of one token, are converted here, into shared memory
+template <class Tile, int N, bool Fused>
+__global__ void __launch_bounds__(CGA_BOUNDS)
+    decode_kernel(const __grid_constant__ DecodeArgs args, const __grid_constant__ DecodePlan plan) {
+  extern __shared__ std::byte shared[];
+  __shared__ float scratch[64];
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int col_tiles = static_cast<int>(plan.activations.padded_cols / tile_cols);
+  const int first = warp * col_tiles / plan.warps, last = (warp + 1) * col_tiles / plan.warps;
+  constexpr int depth = pipeline_depth<Tile>();
+  Cursor here{0, first};
+  WeightReader<Tile> weights;
+  Fragment<Tile> w[depth];
+  move_to(weights, args, here, lane);
+#pragma unroll
+  for (int i = 0; i < depth; ++i) {
+    if (first + i < last) w[i].load(weights, i);
+  }
+  let_next_begin();
+  wait_for_previous();
+  if constexpr (Fused) {
+    convert_token<Tile>(args, plan.activations, shared, 0, 0, scratch);
+    __syncthreads();
+  }
+  const int n_tokens = min(group_tokens, args.n_tokens - static_cast<int>(blockIdx.y) * group_tokens);
+  const std::byte* activations = Fused ? shared : args.converted + blockIdx.y * plan.activations.bytes;
+  const auto* token_scale = reinterpret_cast<const float*>(activations + plan.activations.scales_offset);
+  const ActivationReader<Tile, N> x(activations, plan.activations, n_tokens, lane);
+  auto* partials = reinterpret_cast<float*>(shared + plan.partials_offset);
+  int spare = plan.partials_floats;
+  float acc[N][4] = {};
+  Operands operands[N];
+  while (task_of(args, here.n) < args.n_tasks) {
+    const bool ends = here.tile + depth >= last;
+    const Cursor next = ends ? Cursor{here.n + 1, first} : Cursor{here.n, here.tile + depth};
+    const bool more = task_of(args, next.n) < args.n_tasks;
+    if (ends) {
+      const Place place = place_of(args, here.n);
+#pragma unroll
+      for (int h = 0; h < N; ++h) request<Tile>(operands[h], args, place, Result(place, n_tokens, h));
+    }
+    if (more) move_to(weights, args, next, lane);
+#pragma unroll
+    for (int i = 0; i < depth; ++i) {
+      if (here.tile + i < last) multiply_tile<Tile, N>(acc, w[i], x, here.tile + i);
+      if (more && next.tile + i < last) w[i].load(weights, i);
+    }
+    if (ends) {
+      store_partials<N>(acc, partials, n_tokens, lane);
+      __syncthreads();
+      const Place place = place_of(args, here.n);
+#pragma unroll
+      for (int h = 0; h < N; ++h) {
+        const Result result(place, n_tokens, h);
+        if (!result.there) continue;
+        const float sum =
+            sum_partials(partials + result.slot * partial_stride + threadIdx.x % tile_rows, n_tokens);
+        write<Tile>(operands[h], args, place, result, sum, token_scale[result.slot]);
+      }
+      if (spare == 0) __syncthreads();
+      partials += spare;
+      spare = -spare;
+#pragma unroll
+      for (int n = 0; n < N; ++n) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0.0f;
+    }
+    here = next;
+  }
+}
+
+/// How many CTAs to start, from the device and the kernel.
+template <class Kernel>
+int grid_of(Kernel kernel, const DecodeArgs& args, const DecodePlan& plan) {
+  int device = 0, multiprocessors = 0, ctas = 0;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+        "cudaDeviceGetAttribute");
+  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&ctas, kernel, 32 * plan.warps, plan.shared_bytes),
+        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
+  return decode_grid(args.n_tasks, plan.token_groups, multiprocessors, ctas);
+}
+
+template <class Tile, int N, bool Fused>
+void launch_decode(const DecodeArgs& args, const DecodePlan& plan, cudaStream_t stream) {
+  const auto kernel = decode_kernel<Tile, N, Fused>;
+  const dim3 grid(static_cast<unsigned>(grid_of(kernel, args, plan)),
+                  static_cast<unsigned>(plan.token_groups));
+  launch_early(kernel, grid, 32 * plan.warps, plan.shared_bytes, stream, args, plan);
+}
+
+template <class Tile>
+void convert_activations(const DecodeArgs& args, const DecodePlan& plan, cudaStream_t stream) {
+  launch_early(convert_kernel<Tile>, dim3(static_cast<unsigned>(args.n_tokens)), 32 * plan.warps, 0, stream,
+               args, plan.activations);
+}
+
+/// Multiplies by targets of one tile type.
+template <class Tile>
+void decode(const DecodeArgs& args, const DecodePlan& plan, cudaStream_t stream) {
+  if (plan.fused) return launch_decode<Tile, 1, true>(args, plan, stream);
+  convert_activations<Tile>(args, plan, stream);
+  if (plan.token_tiles == 1) return launch_decode<Tile, 1, false>(args, plan, stream);
+  launch_decode<Tile, 2, false>(args, plan, stream);
+}
+
+}  // namespace cga::cuda

@@ -1,0 +1,119 @@
+// A lane's share of a weight tile in registers, and how it becomes operands of mma.
+#pragma once
+
+#include <cuda_fp16.h>
+
+#include "kernels/cuda/matmul/mma.cuh"
+#include "kernels/cuda/matmul/tile.h"
+
+namespace cga::cuda {
+
+/// Where a lane's share of a tile is; those of the row's next tiles follow at fixed distances.
+template <class Tile>
+struct WeightReader {
+  const std::byte* codes = nullptr;
+  const std::byte* plane = nullptr;
+  const std::byte* numbers = nullptr;
+
+  __device__ __forceinline__ void move_to(const TileArrays& w, std::int64_t tile, int lane) {
+    codes = w.codes + tile * Tile::code_bytes + 16 * lane;
+    if constexpr (!Tile::is_float) {
+      plane = w.plane + tile * Tile::plane_bytes + Tile::plane_bytes / 32 * lane;
+      numbers = w.numbers + tile * Tile::numbers_bytes + Tile::numbers_bytes / 8 * (lane / 4);
+    }
+  }
+};
+
+/// A fragment of an integer tile gives each mma's operand as f16 with the value q * 2^-24, and scales (and
+/// minima) of a lane's two rows.
+template <class Tile>
+struct Fragment {
+  static constexpr int n_codes = Tile::code_bytes / 512, n_plane = Tile::plane_bytes / 128;
+  static constexpr int n_numbers = Tile::numbers_bytes / 32;  // words of two f16
+  static_assert(n_numbers == 2 || n_numbers == 4);
+
+  std::uint32_t codes[4 * n_codes];
+  std::uint32_t plane[n_plane == 0 ? 1 : n_plane];
+  std::uint32_t numbers[n_numbers];
+
+  /// @param i  tiles after the reader's
+  __device__ __forceinline__ void load(const WeightReader<Tile>& from, int i) {
+    const auto* code = reinterpret_cast<const uint4*>(from.codes + i * Tile::code_bytes);
+#pragma unroll
+    for (int k = 0; k < n_codes; ++k) set(codes + 4 * k, load_once(code + 32 * k));
+    const std::byte* high = from.plane + i * Tile::plane_bytes;
+    if constexpr (n_plane == 1) plane[0] = load_once(reinterpret_cast<const std::uint32_t*>(high));
+    if constexpr (n_plane == 2) set(plane, load_once(reinterpret_cast<const uint2*>(high)));
+    const std::byte* number = from.numbers + i * Tile::numbers_bytes;
+    if constexpr (n_numbers == 2) set(numbers, load_once(reinterpret_cast<const uint2*>(number)));
+    if constexpr (n_numbers == 4) set(numbers, load_once(reinterpret_cast<const uint4*>(number)));
+  }
+
+  /// The operand of mma m of a half: {row g, row g + 8} of values 4m and 4m + 1, then of 4m + 2 and 4m + 3.
+  __device__ __forceinline__ void operand(int half, int m, std::uint32_t (&a)[4]) const {
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+#pragma unroll
+      for (int row = 0; row < 2; ++row) a[2 * j + row] = pair(half, row, 2 * m + j);
+    }
+  }
+
+  /// @param group  of the tile's, 0 … n_groups - 1
+  __device__ __forceinline__ float scale(int row, int group) const {
+    return number(row * Tile::n_groups + group);
+  }
+  __device__ __forceinline__ float min(int row, int group) const {
+    return number((2 + row) * Tile::n_groups + group);
+  }
+
+ private:
+  static __device__ __forceinline__ void set(std::uint32_t* to, uint4 v) {
+    to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
+  }
+  static __device__ __forceinline__ void set(std::uint32_t* to, uint2 v) {
+    to[0] = v.x, to[1] = v.y;
+  }
+
+  __device__ __forceinline__ float number(int i) const {
+    const std::uint32_t word = numbers[i / 2];
+    return __half2float(
+        __ushort_as_half(static_cast<unsigned short>(i % 2 == 0 ? word & 0xffff : word >> 16)));
+  }
+
+  /// Values 2 p and 2 p + 1 of a row of a half.
+  __device__ __forceinline__ std::uint32_t pair(int half, int row, int p) const {
+    if constexpr (Tile::bits == 8) {
+      return codes[4 * half + 2 * row + p / 2] >> (8 * (p % 2)) & 0x00ff00ffu;
+    } else {
+      const std::uint32_t low = codes[2 * half + row] >> (4 * p) & 0x000f000fu;
+      if constexpr (Tile::bits == 5) return low | (to_bit_4(plane[0], 8 * half + 4 * row + p) & 0x00100010u);
+      if constexpr (Tile::bits == 6) return low | (to_bit_4(plane[half], 2 * (4 * row + p)) & 0x00300030u);
+      return low;
+    }
+  }
+
+  static __device__ __forceinline__ std::uint32_t to_bit_4(std::uint32_t word, int bit) {
+    return bit < 4 ? word << (4 - bit) : word >> (bit - 4);
+  }
+};
+
+template <class Element>
+struct Fragment<FloatTile<Element>> {
+  std::uint32_t codes[16];
+
+  __device__ __forceinline__ void load(const WeightReader<FloatTile<Element>>& from, int i) {
+    const auto* code = reinterpret_cast<const uint4*>(from.codes + i * FloatTile<Element>::code_bytes);
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const uint4 v = load_once(code + 32 * k);
+      codes[4 * k] = v.x, codes[4 * k + 1] = v.y, codes[4 * k + 2] = v.z, codes[4 * k + 3] = v.w;
+    }
+  }
+
+  __device__ __forceinline__ void operand(int half, int m, std::uint32_t (&a)[4]) const {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) a[i] = codes[4 * (2 * half + m) + i];
+  }
+};
+
+}  // namespace cga::cuda

@@ -1,0 +1,3 @@
+#include "kernels/cuda/matmul/tile_kernels.cuh"
+
+template const cga::cuda::TileKernels* cga::cuda::tile_kernels<cga::cuda::FloatTile<cga::cuda::F16>>();

@@ -1,0 +1,66 @@
+// Choices of tiles, splits and grids, made on the host by pure functions.
+//
+// Bits must not depend on company: what a plan fixes about the order of sums (warps, and thereby which warp
+// sums which columns) is a function of cols alone. The rest follows the number of tokens.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/host_device.h"
+
+namespace cga::cuda {
+
+inline constexpr int max_decode_tokens = 32;  // a launch
+inline constexpr int group_tokens = 16;       // a CTA
+inline constexpr int max_decode_targets = 4;  // a launch
+
+/// Warps of a CTA; each sums an equal stretch of the columns of the same 16 rows.
+int decode_warps(std::int64_t cols);
+
+/// Activations of up to 16 tokens as the decode kernels read them: [planes][tokens][stride_bytes] of 16-bit
+/// floats, then [cols padded / group][slots] sums of groups, then [slots] scales, f32.
+struct ActivationLayout {
+  std::int64_t padded_cols = 0;  // a multiple of 64
+  int planes = 1;
+  int n_tokens = 0;
+  int slots = 0;                  // tokens rounded up to 8 or 16
+  std::int64_t stride_bytes = 0;  // of a token; 64 more than a multiple of 128 so that tokens differ in bank
+  std::int64_t sums_offset = 0, scales_offset = 0, bytes = 0;
+
+  CGA_HOST_DEVICE std::int64_t plane_bytes() const { return n_tokens * stride_bytes; }
+};
+
+ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group);
+
+struct DecodePlan {
+  int warps = 0;
+  int token_tiles = 0;   // of 8 tokens that a CTA multiplies at once: 1 or 2
+  int token_groups = 0;  // of 16 tokens, which different CTAs multiply
+  bool fused = false;  // each CTA converts the activations into its shared memory; else a kernel before does
+  ActivationLayout activations;  // of one group
+  std::size_t partials_offset = 0, shared_bytes = 0;
+  int partials_floats = 0;  // of one of two buffers of partial sums; 0 if there is room for but one
+};
+
+/// @param planes, group  of the weights' tile
+DecodePlan plan_decode(std::int64_t cols, int n_tokens, int planes, int group);
+
+/// CTAs of a launch for each group of tokens.
+int decode_grid(std::int64_t n_tasks, int token_groups, int multiprocessors, int ctas_per_multiprocessor);
+
+inline constexpr std::int64_t max_prefill_tokens = 2048;  // at a time
+
+/// Prefill in pieces that fit a workspace of bounded size.
+struct PrefillPlan {
+  std::int64_t tokens = 0;       // a multiple of 128, at most 2048, at a time
+  std::int64_t rows = 0;         // of weights at a time
+  std::int64_t padded_cols = 0;  // a multiple of 64
+  std::size_t scales_offset = 0, weights_offset = 0, products_offset[2] = {}, gemm_offset = 0, bytes = 0;
+};
+
+inline constexpr std::size_t gemm_workspace_bytes = 4 << 20;
+
+PrefillPlan plan_prefill(std::int64_t n_tokens, std::int64_t cols, std::int64_t rows);
+
+}  // namespace cga::cuda

@@ -1,0 +1,46 @@
+// The GPU in use: which one, what it is, and how much of its memory may be taken.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+
+#include "backend/backend.h"
+#include "kernels/cuda/matmul/device_array.h"
+
+namespace cga::cuda {
+
+/// Usable devices; 0 also without a driver.
+int count_devices();
+
+/// Makes a device current and gives out its memory, never more than the limit.
+class Device final : public DeviceAllocator {
+ public:
+  /// @param limit  bytes; 0: no limit but the device's own
+  /// @throws Error (device) if there is no such device, or its compute capability is below 8.0
+  Device(int ordinal, std::int64_t limit);
+
+  int ordinal() const { return ordinal_; }
+  std::string description() const;  ///< "NVIDIA H100, 79 GiB"
+  DeviceMemory memory() const;
+
+  /// @throws Error (memory) with what is needed and what is there
+  void* allocate(std::size_t bytes, const char* purpose) override;
+  void free(void* memory) override;
+
+ private:
+  int ordinal_;
+  cudaDeviceProp properties_{};
+  std::int64_t limit_;
+  std::int64_t used_ = 0;                         // of it, by this object
+  std::unordered_map<void*, std::size_t> sizes_;  // of what was allocated
+};
+
+/// @throws Error (memory)
+std::unique_ptr<Buffer> allocate_device(Device& device, std::size_t bytes, std::string_view purpose);
+
+}  // namespace cga::cuda
