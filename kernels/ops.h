@@ -6,6 +6,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <utility>
@@ -50,16 +51,27 @@ struct SequenceRows {
   std::int32_t position = 0;            // of its first token; also the tokens already in its pages
   std::span<const std::int32_t> pages;  // [>= ceil((position + n_tokens) / 64)], page ids
 
-  /// If there are any, attend reads these instead of pages: a choice of units, 4 * (page id) + (unit in
-  /// page), in order of position, [>= ceil((position + n_tokens) / 16)]. Then `position` counts the tokens of
-  /// the choice before the row's own, and all units but the last are whole. Pages of bf16 and f32 only.
+  /// If there are any, attend reads these instead of pages: a choice of units in any order, the rows' own
+  /// tokens last, [>= ceil((position + n_tokens) / 16)]. Then `position` counts the tokens of the choice
+  /// before the row's own, and all units but the last are whole. A unit is 4 * (page id) + (unit in page), or
+  /// a resident_unit() of that, which the rows' own are not. Ranks 4i to 4i + 3 are read from one memory;
+  /// where there are fewer units to read, no_unit fills up the four: its 16 positions are counted and hold
+  /// nothing. Pages of bf16 and f32 only; beside residents, of bf16.
   std::span<const std::int32_t> units = {};
 };
 
-/// The pages of one layer: page id p starts at base + p * layout.page_bytes().
+/// In SequenceRows::units: the unit of that id in the layer's residents. Its own inverse.
+inline constexpr std::int32_t resident_unit(std::int32_t id) {
+  return -1 - id;
+}
+inline constexpr std::int32_t no_unit = std::numeric_limits<std::int32_t>::min();
+
+/// The pages of one layer: page id p starts at base + p * layout.page_bytes(); its scales, if i8 has any, at
+/// scales + p * layout.page_scale_bytes().
 struct LayerPages {
   std::byte* base = nullptr;  // [n_pages, layout.page_bytes()], bytes
   KvLayout layout;
+  std::byte* scales = nullptr;  // [n_pages, layout.page_scale_bytes()], bytes
 };
 
 struct AppendParams {
@@ -77,6 +89,7 @@ struct AttendParams {
   float scale = 1.0f;  // 1 / sqrt(head_dim)
   LayerPages pages;    // must hold the batch's own tokens already (append first)
   std::span<const SequenceRows> sequences;
+  LayerPages residents = {};  // i8; for choices that name units of them
 };
 
 /// Which elements of a head RoPE rotates together: GGUF's llama files store q and k for (2i, 2i+1),
@@ -115,7 +128,8 @@ struct DecodeParams {
 /// Pages of exact keys and values of some layers, and the frame in which their keys are coded: rotated by the
 /// offset in the page only, in half-split order, without the rotation's magnitude. A row of x holds
 /// n = 2 * layers.size() * n_kv_heads * head_dim channels: all layers' keys, then all layers' values. Pages
-/// are bf16 or f32: the block types are caches of their own, never a stage of the archive.
+/// are bf16 or f32, and what units are scattered to may be i8: the block types are caches of their own, never
+/// a stage of the archive.
 struct PageFrame {
   std::span<const LayerPages> layers;   // in order, of one layout
   RopePairs pairs = RopePairs::halves;  // of keys in the pages
@@ -181,8 +195,9 @@ struct AttentionMassParams {
   float scale = 1.0f;
   LayerPages pages;  // bf16 or f32
   std::span<const SequenceRows> sequences;
-  float* mass = nullptr;    // [n_tokens, stride], f32
-  std::int64_t stride = 0;  // >= units of the longest sequence
+  float* mass = nullptr;      // [n_tokens, stride], f32
+  std::int64_t stride = 0;    // >= units of the longest sequence
+  LayerPages residents = {};  // as in AttendParams
 };
 
 /// Whole pages of one layer from one place to another.
@@ -286,7 +301,8 @@ class Ops {
   virtual void gather_pages(const GatherPagesParams& params) = 0;
 
   /// Writes decoded units into pages that attend reads: keys rotated forward, then rounded to the layout's
-  /// element type as by append. Tolerance 1e-6 relative before rounding.
+  /// element type as by append. Tolerance 1e-6 relative before rounding; codes of i8 may differ by one step
+  /// where rounding is close.
   virtual void scatter_units(const ScatterUnitsParams& params) = 0;
 
   /// Copies pages as they are.

@@ -17,6 +17,8 @@ void attend_one(const PageReader& pages, const AttendParams& params, std::int32_
   std::vector<double> weights(static_cast<std::size_t>(position) + 1);
   std::vector<float> vector(head_dim);  // a key, then a value
   for (std::int32_t s = 0; s <= position; ++s) {
+    weights[static_cast<std::size_t>(s)] = -INFINITY;
+    if (!pages.has(s)) continue;
     pages.read(0, kv_head, s, vector.data());
     double score = 0;
     for (std::size_t i = 0; i < head_dim; ++i) score += double{q[i]} * vector[i];
@@ -27,6 +29,7 @@ void attend_one(const PageReader& pages, const AttendParams& params, std::int32_
   for (double& weight : weights) sum += weight = std::exp(weight - highest);
   std::vector<double> total(head_dim);
   for (std::int32_t s = 0; s <= position; ++s) {
+    if (!pages.has(s)) continue;
     pages.read(1, kv_head, s, vector.data());
     const double weight = weights[static_cast<std::size_t>(s)];
     for (std::size_t i = 0; i < head_dim; ++i) total[i] += weight * vector[i];
@@ -74,7 +77,7 @@ void ReferenceOps::attend(const AttendParams& params) {
   const std::int32_t group = params.n_heads / layout.n_kv_heads;
   const auto attend_head = layout.element == KvElement::q4 ? attend_transformed : attend_one;
   for (const SequenceRows& sequence : params.sequences) {
-    const PageReader pages(params.pages, sequence.pages, sequence.units);
+    const PageReader pages(params.pages, params.residents, sequence);
     for (std::int32_t t = 0; t < sequence.n_tokens; ++t) {
       const std::int64_t row = std::int64_t{sequence.first_row} + t;
       for (std::int32_t h = 0; h < params.n_heads; ++h) {

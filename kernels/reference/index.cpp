@@ -64,9 +64,10 @@ void add_mass(const PageReader& pages, const AttentionMassParams& params, std::i
   std::vector<float> key(head_dim);
   weights.clear();
   for (std::int32_t s = 0; s <= position; ++s) {
+    weights.push_back(-INFINITY);
+    if (!pages.has(s)) continue;
     pages.read(0, kv_head, s, key.data());
-    const double score = std::inner_product(key.begin(), key.end(), q, 0.0);
-    weights.push_back(score * params.scale);
+    weights.back() = std::inner_product(key.begin(), key.end(), q, 0.0) * params.scale;
   }
   const double highest = *std::max_element(weights.begin(), weights.end());
   double sum = 0;
@@ -136,7 +137,7 @@ void ReferenceOps::attention_mass(const AttentionMassParams& params) {
   const std::int32_t group = params.n_heads / layout.n_kv_heads;
   std::vector<double> weights;
   for (const SequenceRows& sequence : params.sequences) {
-    const PageReader pages(params.pages, sequence.pages, sequence.units);
+    const PageReader pages(params.pages, params.residents, sequence);
     for (std::int32_t t = 0; t < sequence.n_tokens; ++t) {
       const std::int64_t row = std::int64_t{sequence.first_row} + t;
       for (std::int32_t h = 0; h < params.n_heads; ++h) {

@@ -34,14 +34,16 @@ void attend(Ops& ops, const AttentionShape& shape, const LayerKv& kv, const Atte
                         .pages = kv.pages,
                         .sequences = kv.read,
                         .mass = kv.mass,
-                        .stride = kv.mass_stride});
+                        .stride = kv.mass_stride,
+                        .residents = kv.residents});
   }
   ops.attend({.q = scratch.q,
               .out = scratch.mixed,
               .n_heads = shape.n_heads,
               .scale = scale,
               .pages = kv.pages,
-              .sequences = kv.read});
+              .sequences = kv.read,
+              .residents = kv.residents});
 }
 
 }  // namespace

@@ -15,6 +15,7 @@ struct LayerKv {
   LayerPages pages;
   std::span<const SequenceRows> appended;  // the batch's rows, by pages: where its keys and values go
   std::span<const SequenceRows> read;      // the batch's rows, by pages or by units: what each attends to
+  LayerPages residents = {};               // of units that `read` names
   float* mass = nullptr;                   // [n_tokens, mass_stride]: if there, gets Ops::attention_mass
   std::int64_t mass_stride = 0;
 };

@@ -28,7 +28,7 @@ CompactCache::CompactCache(Backend& backend, const KvLayout& layout, const Sidec
       plan_(settings, n_ctx),
       n_layers_(sidecar.metadata().base.n_layers),
       memory_(backend, layout, n_layers_, (plan_.held_pages() + plan_.kept_pages()) * n_sequences,
-              plan_.transient_pages() * n_sequences, "keys and values"),
+              plan_.transient_pages() * n_sequences, "keys and values", true),
       pool_((plan_.held_pages() + plan_.kept_pages()) * n_sequences),
       archive_(backend, sidecar, settings.bits, frame, plan_.archived_pages() * n_sequences),
       select_groups_(select_ranges(sidecar, archive_)) {
@@ -40,6 +40,12 @@ CompactCache::CompactCache(Backend& backend, const KvLayout& layout, const Sidec
 std::vector<LayerPages> CompactCache::layers(LayerRange range) const {
   std::vector<LayerPages> pages;
   for (std::int32_t i = range.first; i < range.last; ++i) pages.push_back(memory_.layer(i));
+  return pages;
+}
+
+std::vector<LayerPages> CompactCache::residents(LayerRange range) const {
+  std::vector<LayerPages> pages;
+  for (std::int32_t i = range.first; i < range.last; ++i) pages.push_back(memory_.residents(i));
   return pages;
 }
 

@@ -56,7 +56,7 @@ class CompactSequence {
   std::vector<std::int32_t> pages_, coded_, index_pages_;
   std::int32_t mark_ = absent;                // position; absent: none
   std::vector<KeptPage> kept_;                // exact pages of coded ones, for going back to the mark
-  std::vector<std::int32_t> resident_pages_;  // slot s of any group is unit s % 4 of resident_pages_[s / 4]
+  std::vector<std::int32_t> resident_pages_;  // slot s of any group is unit s % 8 of resident_pages_[s / 8]
   std::vector<Residents> residents_;          // a selection group each
   std::vector<std::vector<std::int32_t>> chosen_;  // by each selection group last, as unit numbers
   bool has_chosen_ = false;                        // since the last prompt or truncation
@@ -126,6 +126,7 @@ class CompactCache {
  private:
   friend class CompactStep;
   std::vector<LayerPages> layers(LayerRange range) const;
+  std::vector<LayerPages> residents(LayerRange range) const;
   /// Codes all pages before `first_exact`.
   void seal(CompactSequence& sequence, std::int32_t first_exact);
   /// Gives back an exact page that has been coded, unless it is kept for going back.

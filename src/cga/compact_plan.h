@@ -16,6 +16,10 @@ namespace cga {
 /// everything.
 enum class Selection : std::uint8_t { all, index, oracle };
 
+/// A page of exact keys and values has room for twice as many residents.
+inline constexpr std::int32_t resident_page_tokens = 2 * page_tokens;
+inline constexpr std::int32_t resident_page_units = resident_page_tokens / unit_tokens;
+
 /// What a user sets; all in tokens but the rate.
 struct CompactSettings {
   double bits = 0;  // a value of the archive
@@ -41,11 +45,11 @@ class CompactPlan {
   }
   std::int32_t archived_pages() const { return archived_pages(n_ctx_); }
 
-  /// Pages of keys and values that are held: exact ones and residents.
+  /// Pages of keys and values that are held: exact ones, and those that hold residents.
   std::int32_t held_pages() const {
-    const std::int32_t all = div_up(n_ctx_, page_tokens);
     const std::int32_t dense = div_up(settings_.rule.sparse_from, page_tokens);
-    return std::min(all, std::max(dense, exact_pages() + div_up(settings_.residents, page_tokens)));
+    const std::int32_t residents = std::min(settings_.residents, archived_pages() * page_tokens);
+    return std::min(all_pages(), std::max(dense, exact_pages() + div_up(residents, resident_page_tokens)));
   }
 
   /// Coded pages that may be held exact beside, for going back: as much as the window.
@@ -54,17 +58,17 @@ class CompactPlan {
   }
 
   /// Of held pages, how many may hold decoded units.
-  std::int32_t resident_pages() const { return std::max(0, held_pages() - exact_pages()); }
+  std::int32_t resident_pages() const { return held_pages() - exact_pages(); }
+  std::int32_t resident_units() const { return resident_page_units * resident_pages(); }
 
-  /// Archived pages that may find no place among the residents and are decoded for each layer of a step: when
-  /// all is read, or many queries at once choose differently.
-  std::int32_t transient_pages() const { return std::max(0, archived_pages() - resident_pages()); }
+  /// Pages for archived units that may find no place among the residents and are decoded for each layer of a
+  /// step: when all is read, or many queries at once choose differently.
+  std::int32_t transient_pages() const { return transient_pages(page_units * archived_pages()); }
 
   /// Of these, what decoding token by token needs.
   std::int32_t decode_transient_pages() const {
     if (settings_.selection == Selection::all) return transient_pages();
-    const std::int32_t chosen = div_up(settings_.budget_units(), page_units);
-    return std::min(transient_pages(), std::max(0, chosen - resident_pages()));
+    return std::min(transient_pages(), transient_pages(settings_.budget_units()));
   }
 
   /// Pages of a context of n_tokens that hold exact tokens.
@@ -74,8 +78,15 @@ class CompactPlan {
   }
 
  private:
+  std::int32_t all_pages() const { return div_up(n_ctx_, page_tokens); }
+
   /// Beyond the dense beginning: the first page, those of the window, and the one that is being filled.
-  std::int32_t exact_pages() const { return 2 + settings_.rule.window / page_tokens; }
+  std::int32_t exact_pages() const { return std::min(all_pages(), 2 + settings_.rule.window / page_tokens); }
+
+  /// Pages for what residents have no place for, of n_units that are read.
+  std::int32_t transient_pages(std::int32_t n_units) const {
+    return div_up(std::max(0, n_units - resident_units()), resident_page_units);
+  }
 
   CompactSettings settings_;
   std::int32_t n_ctx_;

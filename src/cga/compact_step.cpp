@@ -14,6 +14,10 @@ std::vector<SequenceRows> with_pages(std::span<CompactSequence* const> sequences
   return result;
 }
 
+/// Units by which rank and number in the sequence differ where a row reads everything: the first unit is the
+/// only one of its four.
+constexpr std::int64_t rank_shift = page_units - 1;
+
 }  // namespace
 
 CompactStep::CompactStep(CompactCache& cache, std::span<CompactSequence* const> sequences,
@@ -23,7 +27,8 @@ CompactStep::CompactStep(CompactCache& cache, std::span<CompactSequence* const> 
       rows_(with_pages(sequences, rows, &CompactSequence::pages)) {
   for (const SequenceRows& row : rows_) {
     n_tokens_ = std::max<std::int64_t>(n_tokens_, row.first_row + row.n_tokens);
-    mass_stride_ = std::max<std::int64_t>(mass_stride_, (row.position + row.n_tokens) / unit_tokens + 1);
+    const std::int64_t units = (row.position + row.n_tokens) / unit_tokens + 1;
+    mass_stride_ = std::max(mass_stride_, units + page_units);
   }
   for (CompactSequence* sequence : sequences_) {
     has_chosen_.push_back(sequence->has_chosen_);
@@ -71,7 +76,7 @@ void CompactStep::begin_group(std::size_t group, const NormedRows& input) {
   cache_.counts_.decoded_bytes += cache_.archive().unit_bytes(range.archive_group) *
                                   static_cast<std::int64_t>(fresh_.size() + transient_.size());
   if (!fresh_.empty()) {
-    cache_.archive().open(range.archive_group, range.layers, cache_.layers(range.layers), fresh_);
+    cache_.archive().open(range.archive_group, range.layers, cache_.residents(range.layers), fresh_);
   }
 }
 
@@ -137,7 +142,7 @@ void CompactStep::choose_by_mass(std::int32_t budget) {
   const auto scores = cache_.backend().allocate(bytes, "attention mass");
   Ops& ops = cache_.backend().ops();
   ops.gather(scores->as<float>(), mass_->as<float>(), rows, mass_stride_);
-  ops.top_units({.scores = scores->as<float>(),
+  ops.top_units({.scores = scores->as<float>() + rank_shift,
                  .stride = mass_stride_,
                  .rows = scored_,
                  .count = budget,
@@ -161,9 +166,9 @@ void CompactStep::resolve(std::size_t sequence, std::size_t group) {
 
   own.residents_.resize(cache_.select_groups().size());
   slots_.resize(union_.size());
-  own.residents_[group].resolve(union_, page_units * cache_.plan().resident_pages(), slots_, fresh_at_);
+  own.residents_[group].resolve(union_, cache_.plan().resident_units(), slots_, fresh_at_);
   const std::int32_t used = own.residents_[group].n_used();
-  while (page_units * static_cast<std::int32_t>(own.resident_pages_.size()) < used) {
+  while (resident_page_units * static_cast<std::int32_t>(own.resident_pages_.size()) < used) {
     own.resident_pages_.push_back(cache_.pool_.take());
   }
   counts.needed += static_cast<std::int64_t>(union_.size());
@@ -176,8 +181,7 @@ void CompactStep::resolve(std::size_t sequence, std::size_t group) {
   };
   place_of_.resize(std::max(place_of_.size(), static_cast<std::size_t>(page_units * own.n_archived())));
   for (const std::size_t i : fresh_at_) {
-    const std::int32_t page = own.resident_pages_[static_cast<std::size_t>(slots_[i] / page_units)];
-    fresh_.push_back({union_[i], coded(union_[i]), page_units * page + slots_[i] % page_units});
+    fresh_.push_back({union_[i], coded(union_[i]), unit_of_slot(own, slots_[i])});
   }
   for (std::size_t i = 0; i < union_.size(); ++i) {
     std::int32_t& place = place_of_[static_cast<std::size_t>(union_[i])];
@@ -189,50 +193,62 @@ void CompactStep::resolve(std::size_t sequence, std::size_t group) {
   }
 }
 
+std::int32_t CompactStep::unit_of_slot(const CompactSequence& sequence, std::int32_t slot) {
+  const auto at = static_cast<std::size_t>(slot / resident_page_units);
+  return resident_page_units * sequence.resident_pages_[at] + slot % resident_page_units;
+}
+
+void CompactStep::fill_up(std::size_t first) {
+  while ((ids_.size() - first) % page_units != 0) ids_.push_back(no_unit);
+}
+
 void CompactStep::list_ids(std::size_t sequence) {
   const CompactSequence& own = *sequences_[sequence];
   for (const Reading& reading : readings_) {
     if (reading.sequence != sequence) continue;
-    ids_at_.push_back(ids_.size());
+    const std::size_t first = ids_.size();
+    ids_at_.push_back(first);
     ids_.push_back(page_units * own.pages_[0]);
+    fill_up(first);
     for (std::size_t i = reading.first; i < reading.first + reading.n_units; ++i) {
       const std::int32_t place = place_of_[static_cast<std::size_t>(chosen_[i])];
       if (place < 0) {
         patches_.push_back({ids_.size(), -1 - place});
         ids_.push_back(0);
       } else {
-        const std::int32_t page = own.resident_pages_[static_cast<std::size_t>(place / page_units)];
-        ids_.push_back(page_units * page + place % page_units);
+        ids_.push_back(resident_unit(unit_of_slot(own, place)));
       }
     }
+    fill_up(first);
+    const auto before = static_cast<std::int32_t>(ids_.size() - first) * unit_tokens;
     const std::int32_t last_unit = (reading.position + reading.n_tokens - 1) / unit_tokens;
     for (std::int32_t unit = page_units * own.n_archived(); unit <= last_unit; ++unit) {
       ids_.push_back(page_units * own.pages_[static_cast<std::size_t>(unit / page_units)] +
                      unit % page_units);
     }
-    const std::int32_t before = unit_tokens * static_cast<std::int32_t>(1 + reading.n_units);
     const std::int32_t rank = before + reading.position - page_tokens * own.n_archived();
     read_.push_back({reading.first_row, reading.n_tokens, rank, {}});
   }
 }
 
 LayerKv CompactStep::layer_kv(std::int32_t index) {
-  const LayerPages pages = cache_.memory().layer(index);
+  const LayerPages residents = cache_.memory().residents(index);
   const auto shared_unit = [&](std::int32_t j) {
-    return page_units * cache_.memory().shared_id(index, j / page_units) + j % page_units;
+    return resident_page_units * cache_.memory().shared_id(index, j / resident_page_units) +
+           j % resident_page_units;
   };
   if (!transient_.empty()) {
     std::vector<OpenedUnit> units = transient_;
     for (OpenedUnit& unit : units) unit.decoded = shared_unit(unit.decoded);
-    cache_.archive().open(cache_.archive().group_of(index), {index, index + 1}, {&pages, 1}, units);
-    for (const Patch& patch : patches_) ids_[patch.at] = shared_unit(patch.shared);
+    cache_.archive().open(cache_.archive().group_of(index), {index, index + 1}, {&residents, 1}, units);
+    for (const Patch& patch : patches_) ids_[patch.at] = resident_unit(shared_unit(patch.shared));
   }
   for (std::size_t i = 0; i < read_.size(); ++i) {
     if (!read_[i].pages.empty()) continue;
     const std::size_t end = i + 1 < read_.size() ? ids_at_[i + 1] : ids_.size();
     read_[i].units = std::span(ids_).subspan(ids_at_[i], end - ids_at_[i]);
   }
-  LayerKv kv{pages, rows_, read_};
+  LayerKv kv{cache_.memory().layer(index), rows_, read_, residents};
   if (observes_) {
     kv.mass = mass_->as<float>();
     kv.mass_stride = mass_stride_;

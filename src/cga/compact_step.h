@@ -46,6 +46,9 @@ class CompactStep final : public KvStep {
   /// Finds or makes a place for every chosen unit of a sequence.
   void resolve(std::size_t sequence, std::size_t group);
   void list_ids(std::size_t sequence);
+  /// Ids from `first` on become a multiple of four.
+  void fill_up(std::size_t first);
+  static std::int32_t unit_of_slot(const CompactSequence& sequence, std::int32_t slot);
   LayerKv layer_kv(std::int32_t index);
 
   CompactCache& cache_;

@@ -1,7 +1,6 @@
 #include "cga/residents.h"
 
 #include <algorithm>
-#include <limits>
 
 namespace cga {
 
@@ -24,11 +23,6 @@ void Residents::resolve(std::span<const std::int32_t> units, std::int32_t n_slot
   if (n_missing == 0) return;
 
   const auto most = static_cast<std::size_t>(n_slots);
-  if (slots_.empty() && most > 0) {
-    // Nobody's: where all units from 1 on are read, unit u then gets slot u, and four of them lie as a page
-    // does, which attention reads where it is.
-    slots_.push_back({absent, std::numeric_limits<std::int64_t>::max()});
-  }
   const std::size_t n_new = std::min(n_missing, most - std::min(most, slots_.size()));
   find_victims(n_missing - n_new);
   for (std::size_t i = 0; i < units.size(); ++i) {

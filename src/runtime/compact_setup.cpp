@@ -13,7 +13,7 @@ namespace {
 /// For models without a sidecar's table, and for what the table does not name.
 constexpr SidecarMetadata::Defaults plain_defaults{
     .kv_bits = 1.5, .kv_window = 1024, .kv_sparse_from = 2048, .kv_budget = 1024};
-constexpr std::int32_t default_residents = 2048;
+constexpr std::int32_t default_residents = 4096;
 constexpr std::int32_t default_followup_from = 64;
 
 BaseModel base_model(const Family& family, const Hparams& hparams) {
@@ -87,9 +87,9 @@ void resolve_selection(EngineOptions& options, const Sidecar* sidecar) {
   if (options.kv_budget < 0) options.kv_budget = static_cast<std::int32_t>(budget);
   if (options.kv_refresh < 0) options.kv_refresh = 1;
   if (options.kv_followup_from < 0) options.kv_followup_from = default_followup_from;
-  // What is chosen now and what was chosen a little while ago.
+  // What is chosen now and what was chosen a while ago.
   const bool chooses = options.kv_select != KvSelect::all;
-  if (options.kv_residents < 0) options.kv_residents = chooses ? 2 * options.kv_budget : default_residents;
+  if (options.kv_residents < 0) options.kv_residents = chooses ? 4 * options.kv_budget : default_residents;
 }
 
 }  // namespace

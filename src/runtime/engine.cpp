@@ -333,11 +333,13 @@ std::int64_t Engine::decode_bytes(std::int32_t n_past) const {
   if (cache.settings().selection != Selection::all) {
     read = std::min(read, div_up(cache.settings().budget_units(), page_units));
   }
-  bytes -= token_bytes * page_tokens * (archived - read);
+  const std::int64_t resident_bytes =
+      PageMemory::resident_page_bytes(cache.layout()) / resident_page_tokens * hparams.n_layers;
+  bytes += (resident_bytes * read - token_bytes * archived) * page_tokens;
   if (cache.index() != nullptr && read < archived) {
     bytes += archived * cache.index()->page_bytes() + cache.index()->matrix_bytes();
   }
-  const std::int32_t missing = read - plan.resident_pages();
+  const std::int32_t missing = read - div_up(plan.resident_units(), page_units);
   if (missing > 0) bytes += missing * cache.archive().page_bytes() + cache.archive().transform_bytes();
   return bytes;
 }

@@ -84,8 +84,9 @@ void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hp
     n_layers = std::max(n_layers, group.n_layers);
   }
   const CompactPlan pages(compact_settings(options), options.n_ctx);
-  plan.scratch += Archive::scratch_bytes(n_channels, n_layers, layout.head_dim) +
-                  layout.page_bytes() * pages.decode_transient_pages() * options.n_sequences;
+  plan.scratch +=
+      Archive::scratch_bytes(n_channels, n_layers, layout.head_dim) +
+      PageMemory::resident_page_bytes(layout) * pages.decode_transient_pages() * options.n_sequences;
   if (pages.archived_pages() == 0) return;  // a prompt that fits goes where it stays
   const std::int64_t hidden =
       std::int64_t{options.n_ctx} * hparams.dim * static_cast<std::int64_t>(sizeof(float));
@@ -131,7 +132,10 @@ KvUsage kv_usage(const EngineOptions& options, const Hparams& hparams, const Com
   const std::int32_t archived = plan.archived_pages(n_tokens);
   usage.exact = layers_bytes(options.kv, plan.exact_pages(n_tokens));
   usage.archive = bytes.archive_page * archived;
-  usage.residents = layers_bytes(options.kv, std::min(archived, plan.resident_pages()));
+  const std::int32_t resident_pages =
+      std::min(div_up(archived * page_tokens, resident_page_tokens), plan.resident_pages());
+  usage.residents =
+      PageMemory::resident_page_bytes(kv_layout(hparams, options.kv)) * hparams.n_layers * resident_pages;
   usage.kept = layers_bytes(options.kv, plan.kept_pages());
   usage.index = bytes.index_page * n_pages;
   return usage;

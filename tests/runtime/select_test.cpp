@@ -195,7 +195,7 @@ TEST_CASE("settings of choosing come from the sidecar, and what is impossible is
   const Engine engine(plain);
   CHECK(engine.options().kv_select == KvSelect::index);
   CHECK(engine.options().kv_budget == 64);
-  CHECK(engine.options().kv_residents == 128);
+  CHECK(engine.options().kv_residents == 256);
   CHECK(engine.options().kv_refresh == 1);
   CHECK(engine.plan().kv_index > 0);
   CHECK(engine.kv_usage(768).total() == engine.plan().kv);

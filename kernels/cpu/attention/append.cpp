@@ -120,6 +120,8 @@ void append(const AppendParams& params, ThreadPool& pool) {
       return append_all<BlockQ8_0>(params, pool);
     case KvElement::q4:
       return append_all<BlockQ4_0>(params, pool);
+    case KvElement::i8:
+      return;  // residents are scattered
   }
 }
 

@@ -1,5 +1,5 @@
-// Ops::attend: walks each tile of the plan over its pages. The arithmetic is in tile-inl.h; here are the
-// loops, the softmax states and their merging.
+// Ops::attend: walks each tile of the plan over its pages. The arithmetic is in tile-inl.h and
+// resident-inl.h; here are the loops, the softmax states and their merging.
 //
 // A row's result depends on its position alone: scores and weighted sums add up in the order of dims and
 // tokens, and states merge in the order of runs, whatever rows share a tile and whatever thread works on it.
@@ -17,9 +17,11 @@
 #include "kernels/cpu/attention/attention.h"
 #include "kernels/cpu/attention/gather.h"
 #include "kernels/cpu/attention/page.h"
+#include "kernels/cpu/attention/resident-inl.h"
 #include "kernels/cpu/attention/state.h"
 #include "kernels/cpu/attention/tile-inl.h"
 #include "kernels/cpu/attention/unpack-inl.h"
+#include "kernels/cpu/attention/work-inl.h"
 #include "quant/hadamard.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -30,46 +32,6 @@ template <class E>
 constexpr bool is_coded = !std::is_arithmetic_v<E>;
 template <class E>
 using TileElement = std::conditional_t<is_coded<E>, float, E>;
-
-/// A tile's rows, cut into blocks of at most max_rows, as even as can be.
-struct Blocks {
-  explicit Blocks(std::int32_t n) : n_rows(n), count((n + max_rows - 1) / max_rows) {}
-  std::int32_t begin(std::int32_t block) const { return n_rows * block / count; }
-  std::int32_t n_rows, count;
-};
-
-/// What stays the same while a tile walks its pages. Row r of a tile is token r / group, head r % group.
-struct TileWork {
-  TileWork(const AttendParams& p, const AttendTile& t)
-      : params(p),
-        tile(t),
-        sequence(p.sequences[static_cast<std::size_t>(t.sequence)]),
-        group(p.n_heads / p.pages.layout.n_kv_heads),
-        head_dim(p.pages.layout.head_dim),
-        stride(state_stride(head_dim)),
-        transformed(p.pages.layout.element == KvElement::q4),
-        first_position(sequence.position + t.first_token),
-        blocks(t.n_tokens * group) {}
-
-  std::int32_t n_pages() const { return (first_position + tile.n_tokens - 1) / page_tokens + 1; }
-  /// Tokens of a page that a row may see; at least one, as a tile does not straddle pages.
-  std::int32_t valid(std::int32_t page, std::int32_t row) const {
-    return HWY_MIN(page_tokens, first_position + row / group + 1 - page * page_tokens);
-  }
-  /// Offset of a row in q and out.
-  std::int64_t row_offset(std::int32_t row) const {
-    const std::int64_t token = std::int64_t{sequence.first_row} + tile.first_token + row / group;
-    return (token * params.n_heads + tile.kv_head * group + row % group) * head_dim;
-  }
-
-  const AttendParams& params;
-  const AttendTile& tile;
-  const SequenceRows& sequence;
-  std::int32_t group, head_dim, stride;
-  bool transformed;  // keys and values are: so must queries be, and results turned back
-  std::int32_t first_position;
-  Blocks blocks;
-};
 
 /// Copies a tile's queries as the scores read them, scaled so that weights are powers of two.
 /// packed: for each block [head_dim, rows of the block]; row: [head_dim], for a transformed query
@@ -109,13 +71,13 @@ HWY_INLINE void weigh_all(const TileWork& work, const T* values, std::int32_t fi
 /// @param first  the block's first row in the tile
 /// @param ahead  from this page's bytes to those that will be needed next
 template <std::int32_t R, class T>
-HWY_NOINLINE void block_over_page(const TileWork& work, std::int32_t page, const HeadBlock<T>& block,
-                                  const float* q, std::int32_t first, const SoftmaxState& state,
-                                  std::ptrdiff_t ahead) {
+HWY_NOINLINE void block_over(const TileWork& work, const Place& place, const HeadBlock<T>& block,
+                             const float* q, std::int32_t first, const SoftmaxState& state,
+                             std::ptrdiff_t ahead) {
   constexpr std::int32_t P = HWY_MIN(pairs_for(R), panel_words / lanes);
   HWY_ALIGN float weights[R * page_tokens];  // scores, then weights
   HWY_ALIGN float factors[R];
-  const std::int32_t least = work.valid(page, first), most = work.valid(page, first + R - 1);
+  const std::int32_t least = work.valid(place, first), most = work.valid(place, first + R - 1);
 
   for (std::int32_t panel = 0; panel < most; panel += panel_tokens) {
     for (std::int32_t word = 0; word < panel_words; word += P * lanes) {
@@ -123,7 +85,7 @@ HWY_NOINLINE void block_over_page(const TileWork& work, std::int32_t page, const
     }
   }
   for (std::int32_t r = 0; r < R; ++r) {
-    factors[r] = softmax_step(weights + r * page_tokens, work.valid(page, first + r),
+    factors[r] = softmax_step(weights + r * page_tokens, work.valid(place, first + r),
                               state.highest[first + r], state.sum[first + r]);
   }
   float* sums = state.values + first * work.stride;
@@ -131,35 +93,36 @@ HWY_NOINLINE void block_over_page(const TileWork& work, std::int32_t page, const
   // Tokens that only later rows may see: row by row, so that no row multiplies what it must not read.
   const float one = 1.0f;
   for (std::int32_t r = 0; r < R && least < most; ++r) {
-    weigh_all<1>(work, block.values, least, work.valid(page, first + r), weights + r * page_tokens, &one,
+    weigh_all<1>(work, block.values, least, work.valid(place, first + r), weights + r * page_tokens, &one,
                  sums + r * work.stride, 0);
   }
 }
 
-/// All rows of a tile over one page's head.
-template <class T>
-void tile_over_head(const TileWork& work, std::int32_t page, const HeadBlock<T>& block, const float* q,
+/// All rows of a tile over one head of what is at a place.
+/// @param block  HeadBlock or ResidentHeads
+template <class Block>
+void tile_over_head(const TileWork& work, const Place& place, const Block& block, const float* q,
                     const SoftmaxState& state, std::ptrdiff_t ahead) {
   for (std::int32_t b = 0; b < work.blocks.count; ++b) {
     const std::int32_t first = work.blocks.begin(b), n_rows = work.blocks.begin(b + 1) - first;
     switch (n_rows) {
       case 1:
-        block_over_page<1>(work, page, block, q, first, state, ahead);
+        block_over<1>(work, place, block, q, first, state, ahead);
         break;
       case 2:
-        block_over_page<2>(work, page, block, q, first, state, ahead);
+        block_over<2>(work, place, block, q, first, state, ahead);
         break;
       case 3:
-        block_over_page<3>(work, page, block, q, first, state, ahead);
+        block_over<3>(work, place, block, q, first, state, ahead);
         break;
       case 4:
-        block_over_page<4>(work, page, block, q, first, state, ahead);
+        block_over<4>(work, place, block, q, first, state, ahead);
         break;
       case 5:
-        block_over_page<5>(work, page, block, q, first, state, ahead);
+        block_over<5>(work, place, block, q, first, state, ahead);
         break;
       default:
-        block_over_page<6>(work, page, block, q, first, state, ahead);
+        block_over<6>(work, place, block, q, first, state, ahead);
         break;
     }
     q += n_rows * work.head_dim;
@@ -169,9 +132,18 @@ void tile_over_head(const TileWork& work, std::int32_t page, const HeadBlock<T>&
 
 /// Units that a choice has at a place of four, up to the tile's last token.
 std::span<const std::int32_t> units_at(const TileWork& work, std::int32_t page) {
-  const std::int32_t n_tokens = work.valid(page, work.blocks.n_rows - 1);
-  return work.sequence.units.subspan(static_cast<std::size_t>(page * page_units),
-                                     static_cast<std::size_t>((n_tokens + unit_tokens - 1) / unit_tokens));
+  const std::int32_t n_tokens = work.valid({page}, work.blocks.n_rows - 1);
+  const auto units = work.sequence.units.subspan(static_cast<std::size_t>(page * page_units),
+                                                 static_cast<std::size_t>(div_up(n_tokens, unit_tokens)));
+  return units.first(
+      static_cast<std::size_t>(std::find(units.begin(), units.end(), no_unit) - units.begin()));
+}
+
+/// Whether units are where they would be in a page.
+bool is_page(std::span<const std::int32_t> units) {
+  bool consecutive = units[0] % page_units == 0;
+  for (std::size_t i = 1; i < units.size(); ++i) consecutive &= units[i] == units[i - 1] + 1;
+  return consecutive;
 }
 
 /// Fetches what gather_units will read. Units lie anywhere, so no hardware foresees them.
@@ -190,18 +162,42 @@ void prefetch_units(const TileWork& work, std::span<const std::int32_t> units) {
   }
 }
 
-/// Four units of a choice, as a page: where they are, if they are a page, or brought together.
+/// Four units of pages: where they are, if they are a page, or brought together.
 template <class E>
-void tile_over_units(const TileWork& work, std::int32_t page, const float* q, const SoftmaxState& state,
+void tile_over_units(const TileWork& work, const Place& place, std::span<const std::int32_t> units,
+                     std::span<const std::int32_t> next, const float* q, const SoftmaxState& state,
                      float* unpacked) {
+  const auto head = [&](std::int32_t unit) {
+    return head_block<E>(work.params.pages, unit / page_units, work.tile.kv_head);
+  };
+  std::ptrdiff_t ahead = 0;
+  if (!next.empty() && next[0] >= 0) {
+    if (is_page(units) && is_page(next)) {
+      ahead = reinterpret_cast<const char*>(head(next[0]).values) -
+              reinterpret_cast<const char*>(head(units[0]).values);
+    } else {
+      prefetch_units<E>(work, next);
+    }
+  }
+  const HeadBlock<E> block = is_page(units) ? head(units[0])
+                                            : gather_units(work.params.pages, units, work.tile.kv_head,
+                                                           reinterpret_cast<E*>(unpacked));
+  tile_over_head(work, place, block, q, state, ahead);
+}
+
+/// Four units of a choice.
+template <class E>
+void tile_over_choice(const TileWork& work, std::int32_t page, const float* q, const SoftmaxState& state,
+                      float* unpacked) {
   const auto units = units_at(work, page);
-  if (page + 1 < work.n_pages()) prefetch_units<E>(work, units_at(work, page + 1));
-  bool is_page = units[0] % page_units == 0;
-  for (std::size_t i = 1; i < units.size(); ++i) is_page &= units[i] == units[i - 1] + 1;
-  const HeadBlock<E> block =
-      is_page ? head_block<E>(work.params.pages, units[0] / page_units, work.tile.kv_head)
-              : gather_units(work.params.pages, units, work.tile.kv_head, reinterpret_cast<E*>(unpacked));
-  tile_over_head(work, page, block, q, state, 0);
+  const auto next = page + 1 < work.n_pages() ? units_at(work, page + 1) : std::span<const std::int32_t>();
+  const Place place{page, static_cast<std::int32_t>(units.size()) * unit_tokens};
+  if (units[0] >= 0) return tile_over_units<E>(work, place, units, next, q, state, unpacked);
+  ResidentHeads heads;
+  heads.n_units = static_cast<std::int32_t>(units.size());
+  find_residents(work, units, heads.unit);
+  find_residents(work, !next.empty() && next[0] < 0 ? next : units, heads.next);
+  tile_over_head(work, place, heads, q, state, 0);
 }
 
 /// @param unpacked  [2 * page_tokens * head_dim], if pages hold blocks or units are chosen
@@ -209,7 +205,7 @@ template <class E>
 void tile_over_page(const TileWork& work, std::int32_t page, const float* q, const SoftmaxState& state,
                     float* unpacked) {
   if constexpr (!is_coded<E>) {
-    if (!work.sequence.units.empty()) return tile_over_units<E>(work, page, q, state, unpacked);
+    if (!work.sequence.units.empty()) return tile_over_choice<E>(work, page, q, state, unpacked);
   }
   const auto head = [&](std::int32_t p) {
     const std::int32_t id = work.sequence.pages[static_cast<std::size_t>(p)];
@@ -224,10 +220,10 @@ void tile_over_page(const TileWork& work, std::int32_t page, const float* q, con
   const std::ptrdiff_t ahead =
       reinterpret_cast<const char*>(head(next).values) - reinterpret_cast<const char*>(block.values);
   if constexpr (is_coded<E>) {
-    const std::int32_t n_tokens = work.valid(page, work.blocks.n_rows - 1);
-    tile_over_head(work, page, unpack_head(block, work.head_dim, n_tokens, unpacked, ahead), q, state, 0);
+    const std::int32_t n_tokens = work.valid({page}, work.blocks.n_rows - 1);
+    tile_over_head(work, {page}, unpack_head(block, work.head_dim, n_tokens, unpacked, ahead), q, state, 0);
   } else {
-    tile_over_head(work, page, block, q, state, ahead);
+    tile_over_head(work, {page}, block, q, state, ahead);
   }
 }
 
@@ -316,6 +312,8 @@ void attend_item(const AttendParams& params, const AttendItem& item, float* scra
       return attend_item_of<BlockQ8_0>(params, item, scratch, partial);
     case KvElement::q4:
       return attend_item_of<BlockQ4_0>(params, item, scratch, partial);
+    case KvElement::i8:
+      return;  // residents are never all that is read
   }
 }
 

@@ -1,12 +1,14 @@
 // Ops::attention_mass: evaluation only, so plain loops over the panels of page.h, which compilers vectorise.
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <vector>
 
 #include "base/checked.h"
 #include "base/half.h"
 #include "kernels/cpu/attention/gather.h"
 #include "kernels/cpu/attention/page.h"
+#include "kernels/cpu/attention/resident.h"
 #include "kernels/cpu/index/index.h"
 
 namespace cga::cpu {
@@ -31,16 +33,41 @@ void score_page(const T* keys, std::int32_t head_dim, const float* q, float* sco
   }
 }
 
-/// Keys of page `page` of what a row reads.  gathered: room for a head's keys and values
+/// Scores of one head of a resident unit.  q: [head_dim]; scores: [16]
+void score_resident(const ResidentHead& unit, std::int32_t head_dim, const float* q, float* scores) {
+  float sums[unit_tokens] = {};
+  for (std::int32_t i = 0; i < head_dim; ++i) {
+    for (std::int32_t t = 0; t < unit_tokens; ++t) {
+      sums[t] += q[i] * static_cast<float>(unit.keys[i * unit_tokens + t]);
+    }
+  }
+  for (std::int32_t t = 0; t < unit_tokens; ++t) scores[t] = sums[t] * bf16_to_f32(unit.key_scales[t]);
+}
+
+/// Scores of one head of what a row reads at positions 64 * page on; -inf where there is nothing.
+/// @param gathered  room for a head's keys and values
 template <class T>
-const T* page_keys(const LayerPages& pages, const SequenceRows& sequence, std::int32_t page,
-                   std::int32_t kv_head, std::vector<T>& gathered) {
+void score_place(const AttentionMassParams& params, const SequenceRows& sequence, std::int32_t page,
+                 std::int32_t kv_head, const float* q, std::vector<T>& gathered, float* scores) {
+  const std::int32_t head_dim = params.pages.layout.head_dim;
   const auto at = static_cast<std::size_t>(page);
-  if (sequence.units.empty()) return head_block<T>(pages, sequence.pages[at], kv_head).keys;
-  const auto units = sequence.units.subspan(at * page_units);
-  return gather_units(pages, units.first(std::min<std::size_t>(units.size(), page_units)), kv_head,
-                      gathered.data())
-      .keys;
+  if (sequence.units.empty()) {
+    const T* keys = head_block<T>(params.pages, sequence.pages[at], kv_head).keys;
+    return score_page(keys, head_dim, q, scores);
+  }
+  auto units = sequence.units.subspan(at * page_units);
+  units = units.first(std::min<std::size_t>(units.size(), page_units));
+  const auto n_units = std::find(units.begin(), units.end(), no_unit) - units.begin();
+  if (units[0] >= 0) {
+    const auto there = units.first(static_cast<std::size_t>(n_units));
+    score_page(gather_units(params.pages, there, kv_head, gathered.data()).keys, head_dim, q, scores);
+  } else {
+    for (std::int32_t i = 0; i < n_units; ++i) {
+      const std::int32_t unit = resident_unit(units[static_cast<std::size_t>(i)]);
+      score_resident(resident_head(params.residents, unit, kv_head), head_dim, q, scores + i * unit_tokens);
+    }
+  }
+  std::fill(scores + n_units * unit_tokens, scores + page_tokens, -std::numeric_limits<float>::infinity());
 }
 
 /// All heads of one row.  scores: scratch, a float for every token of the row's pages
@@ -54,8 +81,7 @@ void add_row(const AttentionMassParams& params, const SequenceRows& sequence, st
   for (std::int32_t h = 0; h < params.n_heads; ++h) {
     const float* q = params.q + (row * params.n_heads + h) * layout.head_dim;
     for (std::int32_t page = 0; page < div_up(n_tokens, page_tokens); ++page) {
-      score_page(page_keys(params.pages, sequence, page, h / group, gathered), layout.head_dim, q,
-                 scores + page * page_tokens);
+      score_place(params, sequence, page, h / group, q, gathered, scores + page * page_tokens);
     }
     const float highest = *std::max_element(scores, scores + n_tokens);
     double sum = 0;

@@ -2,11 +2,15 @@
 // channels. A panel of 32 tokens of one head at a time: tokens are consecutive in a page's keys and far apart
 // in the rows, so each key is rotated in a small buffer that stays in the first cache.
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <vector>
 
 #include "base/half.h"
 #include "kernels/cpu/attention/page.h"
+#include "kernels/cpu/attention/resident.h"
 #include "kernels/cpu/latent/latent.h"
+#include "tensor/i8_vector.h"
 
 namespace cga::cpu {
 namespace {
@@ -115,7 +119,57 @@ void scatter_share(const Share& share, const Rotation& rotation, const float* x)
   }
 }
 
-/// Calls body(piece, share) for all heads of all layers of each of `n_pieces` pieces of a page,
+/// The same into a unit of residents. Tokens are lanes: each has its own scale.
+/// key: [head_dim, 16], scratch
+void scatter_resident(const Share& share, const Rotation& rotation, const float* x, float* key) {
+  const std::int32_t head_dim = 2 * rotation.half;
+  const std::int32_t unit = share.page * page_units + share.token / unit_tokens;
+  const ResidentHead to = resident_head(*share.layer, unit, share.head);
+  float largest[unit_tokens] = {}, inverse[unit_tokens];
+  for (std::int32_t i = 0; i < rotation.half; ++i) {
+    float* a_row = key + rotation.first(i) * unit_tokens;
+    float* b_row = key + rotation.second(i) * unit_tokens;
+    const float cos = rotation.cos[i] * rotation.magnitude, sin = rotation.sin[i] * rotation.magnitude;
+    const float* from = x + share.channel + i;
+    for (std::int32_t t = 0; t < unit_tokens; ++t) {
+      const float a = from[t * share.stride], b = from[t * share.stride + rotation.half];
+      a_row[t] = a * cos - b * sin;
+      b_row[t] = a * sin + b * cos;
+      largest[t] = std::max(largest[t], std::max(std::abs(a_row[t]), std::abs(b_row[t])));
+    }
+  }
+  for (std::int32_t t = 0; t < unit_tokens; ++t) {
+    const I8Scale scale = i8_scale(largest[t]);
+    to.key_scales[t] = scale.stored;
+    inverse[t] = scale.inverse;
+  }
+  for (std::int32_t i = 0; i < head_dim; ++i) {
+    for (std::int32_t t = 0; t < unit_tokens; ++t) {
+      to.keys[i * unit_tokens + t] = i8_code(key[i * unit_tokens + t], inverse[t]);
+    }
+  }
+  for (std::int32_t t = 0; t < unit_tokens; ++t) {
+    const float* from = x + t * share.stride + share.channel + share.values;
+    float most[8] = {};  // a single one would not become SIMD
+    for (std::int32_t i = 0; i + 8 <= head_dim; i += 8) {
+      for (std::int32_t k = 0; k < 8; ++k) most[k] = std::max(most[k], std::abs(from[i + k]));
+    }
+    float all = *std::max_element(most, most + 8);
+    for (std::int32_t i = head_dim / 8 * 8; i < head_dim; ++i) all = std::max(all, std::abs(from[i]));
+    const I8Scale scale = i8_scale(all);
+    to.value_scales[t] = scale.stored;
+    for (std::int32_t first = 0; first < head_dim; first += dim_block) {
+      const std::int32_t half = block_dims(first, head_dim) / 2;
+      std::int8_t* even = to.values + t * head_dim + first;
+      for (std::int32_t i = 0; i < half; ++i) {
+        even[i] = i8_code(from[first + 2 * i], scale.inverse);
+        even[half + i] = i8_code(from[first + 2 * i + 1], scale.inverse);
+      }
+    }
+  }
+}
+
+/// Calls body(piece, share, thread) for all heads of all layers of each of `n_pieces` pieces of a page,
 /// `piece_tokens` tokens each; page and token are for the body to fill in. A task is one layer of one piece.
 template <class Body>
 void for_shares(const PageFrame& frame, std::int64_t n_pieces, std::int32_t piece_tokens, ThreadPool& pool,
@@ -123,15 +177,17 @@ void for_shares(const PageFrame& frame, std::int64_t n_pieces, std::int32_t piec
   const KvLayout& layout = frame.layers[0].layout;
   const auto n_layers = static_cast<std::int64_t>(frame.layers.size());
   const std::int64_t kv_dim = std::int64_t{layout.n_kv_heads} * layout.head_dim;
-  pool.parallel_for(n_pieces * n_layers, [&](std::int64_t task, int) {
+  pool.parallel_for(n_pieces * n_layers, [&](std::int64_t task, int thread) {
     const std::int64_t layer = task % n_layers;
     for (std::int32_t head = 0; head < layout.n_kv_heads; ++head) {
-      body(task / n_layers, Share{.layer = &frame.layers[static_cast<std::size_t>(layer)],
-                                  .head = head,
-                                  .n = piece_tokens,
-                                  .channel = layer * kv_dim + head * layout.head_dim,
-                                  .values = n_layers * kv_dim,
-                                  .stride = 2 * n_layers * kv_dim});
+      body(task / n_layers,
+           Share{.layer = &frame.layers[static_cast<std::size_t>(layer)],
+                 .head = head,
+                 .n = piece_tokens,
+                 .channel = layer * kv_dim + head * layout.head_dim,
+                 .values = n_layers * kv_dim,
+                 .stride = 2 * n_layers * kv_dim},
+           thread);
     }
   });
 }
@@ -143,7 +199,7 @@ void gather_pages(const GatherPagesParams& params, ThreadPool& pool) {
   const KvLayout& layout = params.frame.layers[0].layout;
   constexpr std::int64_t panels = page_tokens / panel_tokens;
   const auto n_panels = static_cast<std::int64_t>(params.pages.size()) * panels;
-  for_shares(params.frame, n_panels, panel_tokens, pool, [&](std::int64_t panel, Share share) {
+  for_shares(params.frame, n_panels, panel_tokens, pool, [&](std::int64_t panel, Share share, int) {
     const std::int64_t page = panel / panels;
     share.page = params.pages[static_cast<std::size_t>(page)];
     share.token = static_cast<std::int32_t>(panel % panels) * panel_tokens;
@@ -160,14 +216,20 @@ void scatter_units(const ScatterUnitsParams& params, ThreadPool& pool) {
   // Two units of one panel share cache lines of keys; they are written by whoever takes them, byte by byte
   // apart, so the result is the same.
   const auto n_units = static_cast<std::int64_t>(params.units.size());
-  for_shares(params.frame, n_units, unit_tokens, pool, [&](std::int64_t unit, Share share) {
+  std::vector<float> keys(static_cast<std::size_t>(pool.size() * unit_tokens * layout.head_dim));
+  for_shares(params.frame, n_units, unit_tokens, pool, [&](std::int64_t unit, Share share, int thread) {
     const std::int32_t id = params.units[static_cast<std::size_t>(unit)];
     share.page = id / page_units;
     share.token = id % page_units * unit_tokens;
     const Rotation rotation(params.frame, layout.head_dim, params.cos_sin + unit * layout.head_dim);
     const float* x = params.x + unit * unit_tokens * share.stride;
-    layout.element == KvElement::bf16 ? scatter_share<std::uint16_t>(share, rotation, x)
-                                      : scatter_share<float>(share, rotation, x);
+    if (layout.element == KvElement::i8) {
+      scatter_resident(share, rotation, x, keys.data() + thread * unit_tokens * layout.head_dim);
+    } else if (layout.element == KvElement::bf16) {
+      scatter_share<std::uint16_t>(share, rotation, x);
+    } else {
+      scatter_share<float>(share, rotation, x);
+    }
   });
 }
 

@@ -134,6 +134,8 @@ void rope_append(const AppendArgs& args, cudaStream_t stream) {
       return launch<KvElement::q8>(args, stream);
     case KvElement::q4:
       return launch<KvElement::q4>(args, stream);
+    case KvElement::i8:
+      return;  // residents are scattered
   }
 }
 

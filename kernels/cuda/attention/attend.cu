@@ -81,6 +81,7 @@ void attend_decode(const AttendArgs& args, cudaStream_t stream) {
     case KvElement::q4:
       return decode<KvElement::q4>(args, stream);
     case KvElement::f32:
+    case KvElement::i8:
       return;  // has no such path
   }
 }
@@ -100,6 +101,7 @@ void attend_prefill(const AttendArgs& args, cudaStream_t stream) {
       prefill<KvElement::q4>(args, args.out, stream);
       return transform(args.out, args, stream);
     case KvElement::f32:
+    case KvElement::i8:
       return;  // has no such path
   }
 }
