@@ -24,30 +24,51 @@ struct ActivationLayout {
   std::int64_t padded_cols = 0;  // a multiple of 64
   int planes = 1;
   int n_tokens = 0;
-  int slots = 0;                  // tokens rounded up to 8 or 16
+  int slots = 0;  // tokens rounded up to 8 or 16; 1 of a single one converted where it is multiplied
   std::int64_t stride_bytes = 0;  // of a token; 64 more than a multiple of 128 so that tokens differ in bank
   std::int64_t sums_offset = 0, scales_offset = 0, bytes = 0;
 
   CGA_HOST_DEVICE std::int64_t plane_bytes() const { return n_tokens * stride_bytes; }
 };
 
-ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group);
+/// @param slots  1, 8 or 16, no fewer than tokens
+ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group, int slots);
+
+/// What of a device plans depend on.
+struct DeviceLimits {
+  int multiprocessors = 0;
+  int shared_per_multiprocessor = 0, shared_per_cta = 0;  // bytes
+};
+
+/// Tiles of a warp on their way from memory: as many as fit 4.5 KiB, or 2 KiB where shared memory is short.
+constexpr int ring_slots(int tile_bytes, bool deep) {
+  const int n = (deep ? 4608 : 2048) / tile_bytes;
+  return n > 0 ? n : 1;
+}
 
 struct DecodePlan {
   int warps = 0;
   int token_tiles = 0;   // of 8 tokens that a CTA multiplies at once: 1 or 2
   int token_groups = 0;  // of 16 tokens, which different CTAs multiply
-  bool fused = false;  // each CTA converts the activations into its shared memory; else a kernel before does
+  int grid = 0;          // CTAs for each group of tokens
+  bool fused =
+      false;  // a single token, which each CTA converts into its shared memory; else a kernel before does
+  bool deep = false;             // rings have the greater of two sizes
   ActivationLayout activations;  // of one group
-  std::size_t partials_offset = 0, shared_bytes = 0;
+  std::size_t partials_offset = 0, ring_offset = 0, shared_bytes = 0;
   int partials_floats = 0;  // of one of two buffers of partial sums; 0 if there is room for but one
+  int ring_bytes = 0;       // of a warp
+  int carveout_percent = 0;
 };
 
-/// @param planes, group  of the weights' tile
-DecodePlan plan_decode(std::int64_t cols, int n_tokens, int planes, int group);
+/// The tile of the weights.
+struct DecodeTile {
+  int planes = 1, group = 32;  // of activations
+  int bytes = 0;
+};
 
-/// CTAs of a launch for each group of tokens.
-int decode_grid(std::int64_t n_tasks, int token_groups, int multiprocessors, int ctas_per_multiprocessor);
+DecodePlan plan_decode(std::int64_t cols, std::int64_t n_tasks, int n_tokens, const DecodeTile& tile,
+                       const DeviceLimits& device);
 
 inline constexpr std::int64_t max_prefill_tokens = 2048;  // at a time
 
