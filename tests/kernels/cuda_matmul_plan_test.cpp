@@ -17,7 +17,8 @@ const DeviceLimits devices[] = {
 };
 
 // Q4_0, Q4_K, Q6_K, Q8_0, F16
-const DecodeTile tiles[] = {{1, 32, 576}, {1, 32, 640}, {1, 16, 896}, {1, 32, 1088}, {2, 32, 2048}};
+const DecodeTile tiles[] = {
+    {1, 32, 2, 576}, {1, 32, 2, 640}, {1, 16, 2, 896}, {1, 32, 2, 1088}, {2, 32, 1, 2048}};
 
 }  // namespace
 
@@ -27,7 +28,9 @@ TEST_CASE("a decode plan's order of sums depends on columns only", "[cuda-matmul
       for (const std::int64_t cols : {1, 61, 64, 576, 1536, 4096, 8960, 14336}) {
         for (int n = 1; n <= max_decode_tokens; ++n) {
           const DecodePlan plan = plan_decode(cols, 100, n, tile, device);
-          CHECK(plan.warps == decode_warps(cols));
+          const Stretches stretches = decode_stretches(cols, tile.step);
+          CHECK(plan.stretches == stretches.n);
+          CHECK(plan.stretch_tiles == stretches.tiles);
           CHECK(plan.activations.padded_cols == round_up(cols, tile_cols));
         }
       }
@@ -43,7 +46,7 @@ TEST_CASE("a decode plan's parts lie apart and within what the device has", "[cu
           const DecodePlan plan = plan_decode(cols, 1000, n, tile, device);
           const ActivationLayout& x = plan.activations;
           INFO(cols << " columns, " << n << " tokens, tiles of " << tile.bytes);
-          CHECK(plan.shared_bytes + 1024 + 256 <= static_cast<std::size_t>(device.shared_per_cta));
+          CHECK(plan.shared_bytes + 1024 + 2048 <= static_cast<std::size_t>(device.shared_per_cta));
           CHECK(plan.grid >= 1);
           CHECK(plan.grid <= 1000);
           CHECK(8 * plan.token_tiles * plan.token_groups >= n);
@@ -66,6 +69,32 @@ TEST_CASE("a decode plan's parts lie apart and within what the device has", "[cu
   }
 }
 
+TEST_CASE("stretches cover a row once", "[cuda-matmul-plan]") {
+  for (const int step : {1, 2}) {
+    for (std::int64_t cols = 1; cols < 40000; cols += 37) {
+      const Stretches stretches = decode_stretches(cols, step);
+      const std::int64_t tiles = round_up(cols, tile_cols) / tile_cols;
+      CHECK(stretches.n <= 16);
+      CHECK(stretches.tiles % step == 0);
+      CHECK(stretches.n * stretches.tiles >= tiles);
+      CHECK((stretches.n - 1) * stretches.tiles < tiles);
+    }
+  }
+}
+
+TEST_CASE("warps take all stretches, and threads all results", "[cuda-matmul-plan]") {
+  for (const std::int64_t cols : {1, 61, 576, 1536, 4096, 8960, 14336}) {
+    for (const std::int64_t n_tasks : {1, 100, 10000}) {
+      for (const int n : {1, 8, 16, 32}) {
+        const DecodePlan plan = plan_decode(cols, n_tasks, n, tiles[0], devices[0]);
+        CHECK(plan.warps * plan.warp_stretches >= plan.stretches);
+        CHECK(plan.warps <= 16);
+        CHECK(32 * plan.warps * plan.token_tiles >= tile_rows * plan.activations.n_tokens);
+      }
+    }
+  }
+}
+
 TEST_CASE("a single token is converted where it is multiplied", "[cuda-matmul-plan]") {
   for (const std::int64_t cols : {576, 1536, 4096, 8960, 14336}) {
     CHECK(plan_decode(cols, 100, 1, tiles[0], devices[0]).fused);
@@ -75,10 +104,10 @@ TEST_CASE("a single token is converted where it is multiplied", "[cuda-matmul-pl
 TEST_CASE("a decode grid fills the device and no more", "[cuda-matmul-plan]") {
   CHECK(plan_decode(4096, 1, 1, tiles[0], devices[0]).grid == 1);
   CHECK(plan_decode(4096, 36, 1, tiles[0], devices[0]).grid == 36);
-  CHECK(plan_decode(4096, 8016, 1, tiles[0], devices[0]).grid == 264);
-  CHECK(plan_decode(576, 8016, 1, tiles[0], devices[0]).grid == 528);
-  CHECK(plan_decode(4096, 8016, 16, tiles[0], devices[0]).grid == 132);
-  CHECK(plan_decode(4096, 8016, 32, tiles[0], devices[0]).grid == 66);
+  CHECK(plan_decode(4096, 8016, 1, tiles[0], devices[0]).grid == 528);
+  CHECK(plan_decode(4096, 256, 1, tiles[0], devices[0]).grid == 256);
+  CHECK(plan_decode(4096, 8016, 16, tiles[0], devices[0]).grid == 264);
+  CHECK(plan_decode(4096, 8016, 32, tiles[0], devices[0]).grid == 132);
 }
 
 TEST_CASE("a prefill plan covers all rows in bounded memory", "[cuda-matmul-plan]") {

@@ -1,9 +1,9 @@
 // Products for up to 32 tokens, whose time is that of reading the weights.
 //
-// A CTA takes 16 rows of weights at a time. Each of its warps sums a contiguous stretch of the columns with
-// tensor cores, codes going straight from memory to registers to mma; the warps' sums are added in shared
-// memory in order of columns. Warps, stretches and every order of addition depend on cols alone; a token is a
-// column of the mma, which no other column can reach. So its bits do not depend on the rest of the batch.
+// A CTA takes 16 rows of weights at a time. Each of its warps sums one or two contiguous stretches of the
+// columns with tensor cores; the stretches' sums are added in shared memory in order. Stretches and every
+// order of addition depend on cols alone; a token is a column of the mma, which no other column can reach. So
+// its bits do not depend on the rest of the batch.
 //
 // Codes enter mma as integers (times 2^-24), and sums over a group of columns are scaled in f32 after it:
 // that costs 4 multiply-adds for each 16 x 32 weights of a warp, instead of one for every weight.
@@ -24,11 +24,11 @@ inline constexpr int partial_stride = tile_rows + 4;  // as in plan.cpp
 /// Activations as a lane reads them: its tokens are 8 n + lane / 4 in b and 8 n + 2 (lane % 4) + {0, 1} in c.
 /// In columns of tokens that are not there the last token is multiplied again, and never written.
 /// @param N  tiles of 8 tokens
-/// @param Single  there is one token, and sums are not spread over slots
+/// @param Single  there is one token, with each of its sums in four slots
 template <class Tile, int N, bool Single>
 struct ActivationReader {
   const std::byte* x[N] = {};   // at the lane's token and its first column
-  const float* sums = nullptr;  // [groups][8 N], at the lane's slot; or [groups]
+  const float* sums = nullptr;  // [groups][8 N], at the lane's slot; or [groups][4]
   std::int64_t plane = 0;
 
   /// @param base  of the group of tokens
@@ -56,16 +56,18 @@ struct ActivationReader {
     }
   }
 
-  __device__ __forceinline__ float2 group_sums(int n, int group) const {
-    if constexpr (Single) return {sums[group], sums[group]};
-    return *reinterpret_cast<const float2*>(sums + 8 * N * group + 8 * n);
+  /// Sums of the lane's two tokens, twice: where an mma over the group begins.
+  __device__ __forceinline__ float4 group_sums(int n, int group) const {
+    if constexpr (Single) return *reinterpret_cast<const float4*>(sums + 4 * group);
+    const float2 two = *reinterpret_cast<const float2*>(sums + 8 * N * group + 8 * n);
+    return {two.x, two.y, two.x, two.y};
   }
 };
 
 /// acc += scale * c - min * sums, for the lane's two rows and two tokens.
 template <class Tile>
 __device__ __forceinline__ void add_group(float (&acc)[4], const float (&c)[4], const Fragment<Tile>& w,
-                                          int group, float2 sums) {
+                                          int group, float4 sums) {
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const float scale = w.scale(row, group);
@@ -102,24 +104,24 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[N][4], const Fragment
         constexpr int groups = 32 / Tile::group;
 #pragma unroll
         for (int i = 0; i < groups; ++i) {
-          float2 sums = {0.0f, 0.0f};
-          if constexpr (Tile::zero != 0 || Tile::has_min) sums = x.group_sums(n, column / Tile::group + i);
+          const int group = half * groups + i;
+          const float4 sums = x.group_sums(n, Tile::n_groups * tile + group);
           float c[4] = {};
-          if constexpr (Tile::zero != 0) c[0] = c[2] = sums.x, c[1] = c[3] = sums.y;
+          if constexpr (Tile::zero != 0) c[0] = sums.x, c[1] = sums.y, c[2] = sums.z, c[3] = sums.w;
           if (groups == 1 || i == 0) mma<F16>(c, a[0], b.x, b.y);
           if (groups == 1 || i == 1) mma<F16>(c, a[1], b.z, b.w);
-          add_group<Tile>(acc[n], c, w, half * groups + i, sums);
+          add_group<Tile>(acc[n], c, w, group, sums);
         }
       }
     }
   }
 }
 
-/// @param partials  [warps][n_tokens][partial_stride], shared
+/// @param partials  of the stretch: [n_tokens][partial_stride], shared
 template <int N>
 __device__ __forceinline__ void store_partials(const float (&acc)[N][4], float* partials, int n_tokens,
                                                int lane) {
-  float* mine = partials + threadIdx.x / 32 * n_tokens * partial_stride + lane / 4;
+  float* mine = partials + lane / 4;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
 #pragma unroll
@@ -130,23 +132,25 @@ __device__ __forceinline__ void store_partials(const float (&acc)[N][4], float* 
   }
 }
 
-/// Adds up the warps' sums of one result.
-/// @param at  the first warp's
-__device__ __forceinline__ float sum_partials(const float* at, int n_tokens) {
-  const int n_warps = blockDim.x / 32, stride = n_tokens * partial_stride;
+/// Adds up the stretches' sums of one result.
+/// @param at  the first stretch's
+__device__ __forceinline__ float sum_partials(const float* at, int n_stretches, int n_tokens) {
+  const int stride = n_tokens * partial_stride;
   float sum = 0.0f;
 #pragma unroll 4
-  for (int w = 0; w < n_warps; ++w) sum = __fadd_rn(sum, at[w * stride]);
+  for (int i = 0; i < n_stretches; ++i) sum = __fadd_rn(sum, at[i * stride]);
   return sum;
 }
 
+/// @param copies  of each sum: 4 of a single token, else 1
 template <class Tile>
 __device__ __forceinline__ void convert_token(const DecodeArgs& args, const ActivationLayout& layout,
-                                              std::byte* to, int token, int slot, float* scratch) {
+                                              std::byte* to, int token, int slot, int copies,
+                                              float2* scratch) {
   const ActivationRow row{args.x + static_cast<std::int64_t>(token) * args.cols, args.norm, args.eps,
                           args.cols, static_cast<int>(layout.padded_cols)};
   convert_row<Tile>(row, to + slot * layout.stride_bytes, layout.plane_bytes(),
-                    reinterpret_cast<float*>(to + layout.sums_offset) + slot, layout.slots,
+                    reinterpret_cast<float*>(to + layout.sums_offset) + slot, layout.slots, copies,
                     reinterpret_cast<float*>(to + layout.scales_offset) + slot, scratch);
 }
 
@@ -154,12 +158,12 @@ __device__ __forceinline__ void convert_token(const DecodeArgs& args, const Acti
 template <class Tile>
 __global__ void __launch_bounds__(512)
     convert_kernel(const __grid_constant__ DecodeArgs args, const __grid_constant__ ActivationLayout layout) {
-  __shared__ float scratch[64];
+  __shared__ float2 scratch[max_segments];
   const int token = blockIdx.x;
   let_next_begin();
   wait_for_previous();
   convert_token<Tile>(args, layout, args.converted + token / group_tokens * layout.bytes, token,
-                      token % group_tokens, scratch);
+                      token % group_tokens, 1, scratch);
 }
 
 /// A thread's h-th result of 16 rows: a token of the group and a row. Threads have N, which is enough for the
@@ -199,6 +203,7 @@ __device__ __forceinline__ void request(Operands& operands, const DecodeArgs& ar
 template <class Tile, int N>
 __device__ __forceinline__ void request_all(Operands (&operands)[N], const DecodeArgs& args, int n,
                                             int n_tokens) {
+  if (static_cast<int>(threadIdx.x) >= tile_rows * n_tokens) return;
   const Place place = place_of(args, n);
 #pragma unroll
   for (int h = 0; h < N; ++h) request<Tile>(operands[h], args, place, Result(args, place, n_tokens, h));
@@ -227,14 +232,16 @@ __device__ __forceinline__ void write(Operands& operands, const DecodeArgs& args
 
 template <class Tile, int N>
 __device__ __forceinline__ void write_all(Operands (&operands)[N], const DecodeArgs& args, int n,
-                                          int n_tokens, const float* partials, const float* token_scale) {
+                                          int n_tokens, const float* partials, int n_stretches,
+                                          const float* token_scale) {
+  if (static_cast<int>(threadIdx.x) >= tile_rows * n_tokens) return;
   const Place place = place_of(args, n);
 #pragma unroll
   for (int h = 0; h < N; ++h) {
     const Result result(args, place, n_tokens, h);
     if (!result.there) continue;
-    const float sum =
-        sum_partials(partials + result.slot * partial_stride + threadIdx.x % tile_rows, n_tokens);
+    const float sum = sum_partials(partials + result.slot * partial_stride + threadIdx.x % tile_rows,
+                                   n_stretches, n_tokens);
     write<Tile>(operands[h], args, place, result, sum, token_scale[result.slot]);
   }
 }
@@ -245,16 +252,18 @@ template <class Tile, int N, bool Fused>
 __global__ void __launch_bounds__(512, N == 1 ? 2 : 1)
     decode_kernel(const __grid_constant__ DecodeArgs args, const __grid_constant__ DecodePlan plan) {
   extern __shared__ std::byte shared[];
-  __shared__ float scratch[64];
+  __shared__ float2 scratch[max_segments];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int col_tiles = static_cast<int>(plan.activations.padded_cols / tile_cols);
-  const int first = warp * col_tiles / plan.warps, last = (warp + 1) * col_tiles / plan.warps;
+  const int first_stretch = warp * plan.warp_stretches;
+  const int first = min(first_stretch * plan.stretch_tiles, col_tiles);
+  const int last = min(first + plan.warp_stretches * plan.stretch_tiles, col_tiles);
   WeightStream<Tile> weights(args, shared + plan.ring_offset + warp * plan.ring_bytes, plan.deep, first, last,
                              lane);
   let_next_begin();
   wait_for_previous();
   if constexpr (Fused) {
-    convert_token<Tile>(args, plan.activations, shared, 0, 0, scratch);
+    convert_token<Tile>(args, plan.activations, shared, 0, 0, 4, scratch);
     __syncthreads();
   }
   const int n_tokens = min(group_tokens, args.n_tokens - static_cast<int>(blockIdx.y) * group_tokens);
@@ -266,15 +275,21 @@ __global__ void __launch_bounds__(512, N == 1 ? 2 : 1)
   Operands operands[N];
   request_all<Tile, N>(operands, args, 0, n_tokens);
   for (int n = 0; has_work(args, n); ++n) {
-    float acc[N][4] = {};
-    for (int tile = first; tile < last; ++tile) {
-      Fragment<Tile> w;
-      weights.next(args, w);
-      multiply_tile<Tile, N, Fused>(acc, w, x, tile);
+    for (int tile = first, stretch = first_stretch; tile < last; ++stretch) {
+      float acc[N][4] = {};
+      const int end = min(tile + plan.stretch_tiles, last);
+      for (; tile < end; tile += Tile::step) {
+        Fragment<Tile> w[Tile::step];
+        weights.next(args, w);
+#pragma unroll
+        for (int i = 0; i < Tile::step; ++i) {
+          if (i == 0 || tile + i < end) multiply_tile<Tile, N, Fused>(acc, w[i], x, tile + i);
+        }
+      }
+      store_partials<N>(acc, partials + stretch * n_tokens * partial_stride, n_tokens, lane);
     }
-    store_partials<N>(acc, partials, n_tokens, lane);
     __syncthreads();
-    write_all<Tile, N>(operands, args, n, n_tokens, partials, token_scale);
+    write_all<Tile, N>(operands, args, n, n_tokens, partials, plan.stretches, token_scale);
     if (has_work(args, n + 1)) request_all<Tile, N>(operands, args, n + 1, n_tokens);
     if (spare == 0) __syncthreads();
     partials += spare;

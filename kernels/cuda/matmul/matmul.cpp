@@ -148,7 +148,7 @@ void decode_launch(const MatmulParams& params, std::span<const MatmulTarget> tar
   args.eps = params.eps;
   args.n_tokens = n_tokens;
   args.cols = static_cast<int>(cols);
-  const DecodeTile tile{kernels.planes, kernels.group,
+  const DecodeTile tile{kernels.planes, kernels.group, kernels.step,
                         kernels.code_bytes + kernels.plane_bytes + kernels.numbers_bytes};
   const DecodePlan plan = plan_decode(cols, args.n_tasks, n_tokens, tile, limits());
   if (!plan.fused)

@@ -18,13 +18,11 @@ constexpr std::int64_t max_prefill_weights = 64 << 20;  // values at a time
 
 }  // namespace
 
-int decode_warps(std::int64_t cols) {
-  const std::int64_t tiles = (cols + tile_cols - 1) / tile_cols;
-#ifdef CGA_WARPS
-  if (tiles >= 48) return CGA_WARPS;
-#endif
-  if (tiles >= 48) return 16;
-  return tiles >= 6 ? 8 : 4;
+Stretches decode_stretches(std::int64_t cols, int step) {
+  constexpr std::int64_t most = 16;
+  const std::int64_t step_cols = step * tile_cols, steps = (cols + step_cols - 1) / step_cols;
+  const std::int64_t each = (steps + most - 1) / most;
+  return {static_cast<int>((steps + each - 1) / each), static_cast<int>(each) * step};
 }
 
 ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group, int slots) {
@@ -46,9 +44,10 @@ namespace {
 /// @param room  bytes that a CTA may take
 /// @return whether it fits
 bool place_in_shared(DecodePlan& plan, const DecodeTile& tile, bool deep, std::size_t room) {
-  const auto partials = static_cast<std::size_t>(plan.warps * plan.activations.n_tokens * partial_stride * 4);
+  const auto partials =
+      static_cast<std::size_t>(plan.stretches * plan.activations.n_tokens * partial_stride * 4);
   plan.deep = deep;
-  plan.ring_bytes = ring_slots(tile.bytes, deep) * tile.bytes;
+  plan.ring_bytes = ring_slots(tile.step * tile.bytes, deep) * tile.step * tile.bytes;
   plan.partials_offset = plan.fused ? static_cast<std::size_t>(plan.activations.bytes) : 0;
   const std::size_t rest = plan.partials_offset + static_cast<std::size_t>(plan.warps * plan.ring_bytes);
   plan.partials_floats = rest + 2 * partials <= room ? static_cast<int>(partials / 4) : 0;
@@ -61,9 +60,9 @@ bool place_in_shared(DecodePlan& plan, const DecodeTile& tile, bool deep, std::s
 /// @return CTAs on a multiprocessor
 int share_multiprocessor(DecodePlan& plan, const DecodeTile& tile, const DeviceLimits& device) {
   // A CTA takes reserved and static shared memory besides.
-  constexpr int other_bytes = 2048;
-  const int most = plan.token_tiles == 1 ? 32 / plan.warps : 16 / plan.warps;
-  for (int ctas = most; ctas > 1; ctas /= 2) {
+  constexpr int other_bytes = 3584;
+  const int most = (plan.token_tiles == 1 ? 32 : 16) / plan.warps;
+  for (int ctas = most; ctas > 1; --ctas) {
     const int room = std::min(device.shared_per_multiprocessor / ctas, device.shared_per_cta) - other_bytes;
     for (const bool deep : {true, false}) {
       if (place_in_shared(plan, tile, deep, static_cast<std::size_t>(room))) return ctas;
@@ -79,12 +78,20 @@ int share_multiprocessor(DecodePlan& plan, const DecodeTile& tile, const DeviceL
 DecodePlan plan_decode(std::int64_t cols, std::int64_t n_tasks, int n_tokens, const DecodeTile& tile,
                        const DeviceLimits& device) {
   DecodePlan plan;
-  plan.warps = decode_warps(cols);
+  const Stretches stretches = decode_stretches(cols, tile.step);
+  plan.stretches = stretches.n;
+  plan.stretch_tiles = stretches.tiles;
+  // Longer stretches of work cost less of it, as long as there are enough to occupy the device.
+  plan.warp_stretches = n_tasks * stretches.n / 2 >= 32 * device.multiprocessors ? 2 : 1;
+#ifdef CGA_K
+  plan.warp_stretches = CGA_K;
+#endif
+  plan.warps = std::max(4, (stretches.n + plan.warp_stretches - 1) / plan.warp_stretches);
   const int n_together = std::min(n_tokens, group_tokens);
   plan.token_tiles = n_together <= 8 ? 1 : 2;
   plan.token_groups = (n_tokens + group_tokens - 1) / group_tokens;
   // Every CTA would repeat the conversion, token after token: of two it takes longer than a kernel before.
-  plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 1);
+  plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 4);
   plan.fused = n_tokens == 1 && plan.activations.bytes <= max_fused_bytes;
   if (!plan.fused) {
     plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 8 * plan.token_tiles);
@@ -92,7 +99,7 @@ DecodePlan plan_decode(std::int64_t cols, std::int64_t n_tasks, int n_tokens, co
   const int ctas = share_multiprocessor(plan, tile, device);
   const std::int64_t resident = std::max(1, device.multiprocessors * ctas / plan.token_groups);
   plan.grid = static_cast<int>(std::min(n_tasks, resident));
-  const auto all = static_cast<std::int64_t>(plan.shared_bytes + 2048) * ctas;
+  const auto all = static_cast<std::int64_t>(plan.shared_bytes + 3584) * ctas;
   plan.carveout_percent = static_cast<int>(std::min<std::int64_t>(
       100, (100 * all + device.shared_per_multiprocessor - 1) / device.shared_per_multiprocessor));
   return plan;

@@ -70,8 +70,9 @@ void dequantise(const DequantiseArgs& args, cudaStream_t stream) {
 
 template <class Tile>
 const TileKernels* tile_kernels() {
-  static constexpr TileKernels kernels{Tile::code_bytes, Tile::plane_bytes, Tile::numbers_bytes, Tile::planes,
-                                       Tile::group,      &decode<Tile>,     &dequantise<Tile>};
+  static constexpr TileKernels kernels{Tile::code_bytes, Tile::plane_bytes, Tile::numbers_bytes,
+                                       Tile::planes,     Tile::group,       Tile::step,
+                                       &decode<Tile>,    &dequantise<Tile>};
   return &kernels;
 }
 
