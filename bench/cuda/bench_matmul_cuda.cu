@@ -192,7 +192,7 @@ void bench_call(Device& device, const Call& call, const WeightType& type, bool w
   const auto decode = [&](const MatmulParams& params) {
     cuda::matmul_decode(params, device.stream, device.workspace);
   };
-  for (const std::int64_t n : {1, 2, 8, 16, 32}) {
+  for (const std::int64_t n : {1, 2, 8, 16, 32, 64}) {
     const int n_calls = std::max<int>(64, static_cast<int>(weights.copies.size()));
     const double seconds = time_call(device, call, weights, n, decode, n_calls);
     const double rate = weights.bytes / seconds;
@@ -204,10 +204,10 @@ void bench_call(Device& device, const Call& call, const WeightType& type, bool w
   };
   double values = 0;
   for (const std::int64_t rows : call.rows) values += static_cast<double>(rows * call.cols);
-  for (const std::int64_t n : {512, 2048}) {
+  for (const std::int64_t n : {64, 512, 2048}) {
     if (!with_prefill || call.rows[0] > 100000) continue;
     const double seconds = time_call(device, call, weights, n, prefill, 4);
-    std::printf("| %d: %4.0f TFLOP/s ", static_cast<int>(n),
+    std::printf("| prefill %d: %.0f us, %.0f TFLOP/s ", static_cast<int>(n), seconds * 1e6,
                 2 * values * static_cast<double>(n) / seconds * 1e-12);
   }
   std::printf("\n");

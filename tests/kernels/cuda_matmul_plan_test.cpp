@@ -8,39 +8,88 @@
 
 using namespace cga::cuda;
 
+namespace {
+
+const DeviceLimits devices[] = {
+    {132, 233472, 232448},  // H100
+    {108, 167936, 166912},  // A100
+    {84, 102400, 101376},   // sm_86, sm_89
+};
+
+// Q4_0, Q4_K, Q6_K, Q8_0, F16
+const DecodeTile tiles[] = {
+    {1, 32, 2, 576}, {1, 32, 2, 640}, {1, 16, 2, 896}, {1, 32, 2, 1088}, {2, 32, 1, 2048}};
+
+}  // namespace
+
 TEST_CASE("a decode plan's order of sums depends on columns only", "[cuda-matmul-plan]") {
-  for (const std::int64_t cols : {1, 61, 64, 576, 1536, 4096, 8960, 14336}) {
-    for (const int planes : {1, 2}) {
-      for (int n = 1; n <= max_decode_tokens; ++n) {
-        const DecodePlan plan = plan_decode(cols, n, planes, 32);
-        CHECK(plan.warps == decode_warps(cols));
-        CHECK(plan.activations.padded_cols == round_up(cols, tile_cols));
+  for (const DeviceLimits& device : devices) {
+    for (const DecodeTile& tile : tiles) {
+      for (const std::int64_t cols : {1, 61, 64, 576, 1536, 4096, 8960, 14336}) {
+        for (int n = 1; n <= max_decode_tokens; ++n) {
+          const DecodePlan plan = plan_decode(cols, 100, n, tile, device);
+          const Stretches stretches = decode_stretches(cols, tile.step);
+          CHECK(plan.stretches == stretches.n);
+          CHECK(plan.stretch_tiles == stretches.tiles);
+          CHECK(plan.activations.padded_cols == round_up(cols, tile_cols));
+        }
       }
     }
   }
 }
 
-TEST_CASE("a decode plan's parts lie apart and within what every device has", "[cuda-matmul-plan]") {
-  for (const std::int64_t cols : {1, 61, 576, 1536, 2048, 4096, 8960, 14336, 28672}) {
-    for (const int planes : {1, 2}) {
-      for (const int group : {16, 32}) {
+TEST_CASE("a decode plan's parts lie apart and within what the device has", "[cuda-matmul-plan]") {
+  for (const DeviceLimits& device : devices) {
+    for (const DecodeTile& tile : tiles) {
+      for (const std::int64_t cols : {1, 61, 576, 1536, 2048, 4096, 8960, 14336, 28672}) {
         for (const int n : {1, 2, 7, 8, 9, 16, 17, 31, 32}) {
-          const DecodePlan plan = plan_decode(cols, n, planes, group);
+          const DecodePlan plan = plan_decode(cols, 1000, n, tile, device);
           const ActivationLayout& x = plan.activations;
-          INFO(cols << " columns, " << n << " tokens");
-          CHECK(plan.shared_bytes <= 48 << 10);
+          INFO(cols << " columns, " << n << " tokens, tiles of " << tile.bytes);
+          CHECK(plan.shared_bytes + 1024 + 2048 <= static_cast<std::size_t>(device.shared_per_cta));
+          CHECK(plan.grid >= 1);
+          CHECK(plan.grid <= 1000);
           CHECK(8 * plan.token_tiles * plan.token_groups >= n);
-          CHECK(x.slots == 8 * plan.token_tiles);
+          CHECK(x.n_tokens * plan.token_groups >= n);
+          CHECK(x.slots >= x.n_tokens);
           CHECK(x.stride_bytes >= 2 * x.padded_cols);
           CHECK(x.stride_bytes % 128 == 64);
-          CHECK(x.sums_offset >= planes * x.n_tokens * x.stride_bytes);
-          CHECK(x.scales_offset - x.sums_offset >= x.padded_cols / group * x.slots * 4);
+          CHECK(x.sums_offset >= tile.planes * x.n_tokens * x.stride_bytes);
+          CHECK(x.scales_offset - x.sums_offset >= x.padded_cols / tile.group * x.slots * 4);
           CHECK(x.bytes >= x.scales_offset + 4 * x.n_tokens);
-          CHECK(x.bytes % 16 == 0);
-          if (plan.fused) CHECK(plan.partials_offset >= static_cast<std::size_t>(x.bytes));
-          CHECK(plan.fused <= (n == 1));
-          CHECK(x.n_tokens * plan.token_groups >= n);
+          if (plan.fused) CHECK(n == 1);
+          CHECK(plan.partials_offset >= static_cast<std::size_t>(plan.fused ? x.bytes : 0));
+          CHECK(plan.ring_offset % 16 == 0);
+          CHECK(plan.ring_bytes % 16 == 0);
+          CHECK(plan.shared_bytes >=
+                plan.ring_offset + static_cast<std::size_t>(plan.warps * plan.ring_bytes));
         }
+      }
+    }
+  }
+}
+
+TEST_CASE("stretches cover a row once", "[cuda-matmul-plan]") {
+  for (const int step : {1, 2}) {
+    for (std::int64_t cols = 1; cols < 40000; cols += 37) {
+      const Stretches stretches = decode_stretches(cols, step);
+      const std::int64_t tiles = round_up(cols, tile_cols) / tile_cols;
+      CHECK(stretches.n <= 16);
+      CHECK(stretches.tiles % step == 0);
+      CHECK(stretches.n * stretches.tiles >= tiles);
+      CHECK((stretches.n - 1) * stretches.tiles < tiles);
+    }
+  }
+}
+
+TEST_CASE("warps take all stretches, and threads all results", "[cuda-matmul-plan]") {
+  for (const std::int64_t cols : {1, 61, 576, 1536, 4096, 8960, 14336}) {
+    for (const std::int64_t n_tasks : {1, 100, 10000}) {
+      for (const int n : {1, 8, 16, 32}) {
+        const DecodePlan plan = plan_decode(cols, n_tasks, n, tiles[0], devices[0]);
+        CHECK(plan.warps * plan.warp_stretches >= plan.stretches);
+        CHECK(plan.warps <= 16);
+        CHECK(32 * plan.warps * plan.token_tiles >= tile_rows * plan.activations.n_tokens);
       }
     }
   }
@@ -48,16 +97,17 @@ TEST_CASE("a decode plan's parts lie apart and within what every device has", "[
 
 TEST_CASE("a single token is converted where it is multiplied", "[cuda-matmul-plan]") {
   for (const std::int64_t cols : {576, 1536, 4096, 8960, 14336}) {
-    CHECK(plan_decode(cols, 1, 1, 32).fused);
+    CHECK(plan_decode(cols, 100, 1, tiles[0], devices[0]).fused);
   }
 }
 
-TEST_CASE("a decode grid is never empty nor larger than its tasks", "[cuda-matmul-plan]") {
-  CHECK(decode_grid(1, 1, 132, 2) == 1);
-  CHECK(decode_grid(36, 1, 132, 2) == 36);
-  CHECK(decode_grid(8016, 1, 132, 2) == 264);
-  CHECK(decode_grid(8016, 2, 132, 2) == 132);
-  CHECK(decode_grid(8016, 1, 132, 0) == 132);
+TEST_CASE("a decode grid fills the device and no more", "[cuda-matmul-plan]") {
+  CHECK(plan_decode(4096, 1, 1, tiles[0], devices[0]).grid == 1);
+  CHECK(plan_decode(4096, 36, 1, tiles[0], devices[0]).grid == 36);
+  CHECK(plan_decode(4096, 8016, 1, tiles[0], devices[0]).grid == 528);
+  CHECK(plan_decode(4096, 256, 1, tiles[0], devices[0]).grid == 256);
+  CHECK(plan_decode(4096, 8016, 16, tiles[0], devices[0]).grid == 264);
+  CHECK(plan_decode(4096, 8016, 32, tiles[0], devices[0]).grid == 132);
 }
 
 TEST_CASE("a prefill plan covers all rows in bounded memory", "[cuda-matmul-plan]") {

@@ -1,7 +1,7 @@
 // From f32 rows to what the matrix kernels read: optionally RMS-normalised, multiplied by a power of two that
 // makes the largest magnitude 2^12 … 2^13 (f16 neither overflows nor loses small values), rounded to 16 bits.
-// One CTA converts a row. Every kernel that needs activations calls the same function with the same number of
-// threads, so a row's bits are the same wherever it is converted.
+// One CTA converts a row. Every kernel that needs activations calls the same function, so a row's bits are
+// the same wherever it is converted.
 #pragma once
 
 #include <cuda_bf16.h>
@@ -39,22 +39,14 @@ __device__ __forceinline__ void load_chunk(const float* row, int cols, int i, fl
   for (int k = 0; k < 8; ++k) v[k] = 8 * i + k < cols ? row[8 * i + k] : 0.0f;
 }
 
-/// The sum of squares and the largest magnitude over the CTA, in an order fixed by its size.
-/// @param scratch  [2, 32], shared
-__device__ __forceinline__ float2 reduce_row(float squares, float largest, float* scratch) {
+inline constexpr int max_segments = 256;  // of a row: 65536 columns
+
+/// The sum of squares and the largest magnitude over a warp, in every lane.
+__device__ __forceinline__ float2 reduce_warp(float squares, float largest) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) {
     squares = __fadd_rn(squares, __shfl_xor_sync(0xffffffffu, squares, step));
     largest = fmaxf(largest, __shfl_xor_sync(0xffffffffu, largest, step));
-  }
-  const int warp = threadIdx.x / 32, n_warps = blockDim.x / 32;
-  __syncthreads();  // scratch may still be read for the row before
-  if (threadIdx.x % 32 == 0) scratch[warp] = squares, scratch[32 + warp] = largest;
-  __syncthreads();
-  squares = scratch[0], largest = scratch[32];
-  for (int i = 1; i < n_warps; ++i) {
-    squares = __fadd_rn(squares, scratch[i]);
-    largest = fmaxf(largest, scratch[32 + i]);
   }
   return {squares, largest};
 }
@@ -64,10 +56,14 @@ struct RowFactors {
   float scale = 1.0f;  // rounded values times it are the activations; a power of two
 };
 
-__device__ __forceinline__ RowFactors row_factors(const ActivationRow& row, float* scratch) {
-  float squares = 0.0f, largest = 0.0f;
-  for (int i = threadIdx.x; i < row.padded_cols / 8; i += blockDim.x) {
-    float v[8], w[8];
+/// Warps take segments of 256 columns in turn, then all add up the segments: an order that the number of
+/// warps does not change.
+/// @param scratch  [max_segments], shared
+__device__ __forceinline__ RowFactors row_factors(const ActivationRow& row, float2* scratch) {
+  const int lane = threadIdx.x % 32, n_chunks = row.padded_cols / 8, n_segments = (n_chunks + 31) / 32;
+  for (int segment = threadIdx.x / 32; segment < n_segments; segment += blockDim.x / 32) {
+    const int i = 32 * segment + lane;
+    float squares = 0.0f, largest = 0.0f, v[8], w[8];
     load_chunk(row.x, row.cols, i, v);
     if (row.norm != nullptr) load_chunk(row.norm, row.cols, i, w);
 #pragma unroll
@@ -75,8 +71,16 @@ __device__ __forceinline__ RowFactors row_factors(const ActivationRow& row, floa
       squares = __fmaf_rn(v[k], v[k], squares);
       largest = fmaxf(largest, fabsf(row.norm != nullptr ? __fmul_rn(v[k], w[k]) : v[k]));
     }
+    const float2 sums = reduce_warp(squares, largest);
+    if (lane == 0) scratch[segment] = sums;
   }
-  const float2 sums = reduce_row(squares, largest, scratch);
+  __syncthreads();
+  float2 sums = {0.0f, 0.0f};
+  for (int segment = lane; segment < n_segments; segment += 32) {
+    sums.x = __fadd_rn(sums.x, scratch[segment].x);
+    sums.y = fmaxf(sums.y, scratch[segment].y);
+  }
+  sums = reduce_warp(sums.x, sums.y);
   RowFactors factors;
   if (row.norm != nullptr) {
     const float mean = __fdiv_rn(sums.x, static_cast<float>(row.cols));
@@ -134,12 +138,13 @@ __device__ __forceinline__ uint4 round_chunk(float (&v)[8]) {
 /// @param out      [planes][padded_cols], 16-bit floats, planes plane_bytes apart
 /// @param sums     [padded_cols / group][slots] at the token's slot: Σ of the rounded values * 2^-24,
 ///                 and -zero if there is one, with which sums of products begin
+/// @param copies   of each sum, in as many slots
 /// @param scale    one float
-/// @param scratch  [2, 32], shared
+/// @param scratch  [max_segments], shared
 template <class Tile>
 __device__ __forceinline__ void convert_row(const ActivationRow& row, std::byte* out,
-                                            std::int64_t plane_bytes, float* sums, int slots, float* scale,
-                                            float* scratch) {
+                                            std::int64_t plane_bytes, float* sums, int slots, int copies,
+                                            float* scale, float2* scratch) {
   const RowFactors factors = row_factors(row, scratch);
   if (threadIdx.x == 0) *scale = factors.scale;
   const int n_chunks = row.padded_cols / 8;
@@ -171,7 +176,7 @@ __device__ __forceinline__ void convert_row(const ActivationRow& row, std::byte*
         reinterpret_cast<uint4*>(out)[i] = rounded;
         if (i % (Tile::group / 8) == 0) {
           constexpr float factor = Tile::zero != 0 ? -0x1p-24f * Tile::zero : 0x1p-24f;
-          sums[i / (Tile::group / 8) * slots] = __fmul_rn(sum, factor);
+          for (int k = 0; k < copies; ++k) sums[i / (Tile::group / 8) * slots + k] = __fmul_rn(sum, factor);
         }
       }
     }

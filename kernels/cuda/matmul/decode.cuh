@@ -1,9 +1,9 @@
 // Products for up to 32 tokens, whose time is that of reading the weights.
 //
-// A CTA takes 16 rows of weights at a time. Each of its warps sums a contiguous stretch of the columns with
-// tensor cores, codes going straight from memory to registers to mma; the warps' sums are added in shared
-// memory in order of columns. Warps, stretches and every order of addition depend on cols alone; a token is a
-// column of the mma, which no other column can reach. So its bits do not depend on the rest of the batch.
+// A CTA takes 16 rows of weights at a time. Each of its warps sums one or two contiguous stretches of the
+// columns with tensor cores; the stretches' sums are added in shared memory in order. Stretches and every
+// order of addition depend on cols alone; a token is a column of the mma, which no other column can reach. So
+// its bits do not depend on the rest of the batch.
 //
 // Codes enter mma as integers (times 2^-24), and sums over a group of columns are scaled in f32 after it:
 // that costs 4 multiply-adds for each 16 x 32 weights of a warp, instead of one for every weight.
@@ -13,30 +13,28 @@
 
 #include "kernels/cuda/matmul/activations.cuh"
 #include "kernels/cuda/matmul/decode.h"
-#include "kernels/cuda/matmul/fragment.cuh"
 #include "kernels/cuda/matmul/launch.cuh"
+#include "kernels/cuda/matmul/weight_stream.cuh"
 #include "kernels/cuda/runtime/check.h"
 
 namespace cga::cuda {
-#ifndef CGA_BOUNDS
-#define CGA_BOUNDS 512, N == 1 ? 2 : 1
-#endif
 
 inline constexpr int partial_stride = tile_rows + 4;  // as in plan.cpp
 
 /// Activations as a lane reads them: its tokens are 8 n + lane / 4 in b and 8 n + 2 (lane % 4) + {0, 1} in c.
 /// In columns of tokens that are not there the last token is multiplied again, and never written.
 /// @param N  tiles of 8 tokens
-template <class Tile, int N>
+/// @param Single  there is one token, with each of its sums in four slots
+template <class Tile, int N, bool Single>
 struct ActivationReader {
   const std::byte* x[N] = {};   // at the lane's token and its first column
-  const float* sums = nullptr;  // [groups][8 N], at the lane's slot
+  const float* sums = nullptr;  // [groups][8 N], at the lane's slot; or [groups][4]
   std::int64_t plane = 0;
 
   /// @param base  of the group of tokens
   __device__ __forceinline__ ActivationReader(const std::byte* base, const ActivationLayout& layout,
                                               int n_tokens, int lane)
-      : sums(reinterpret_cast<const float*>(base + layout.sums_offset) + 2 * (lane % 4)),
+      : sums(reinterpret_cast<const float*>(base + layout.sums_offset) + (Single ? 0 : 2 * (lane % 4))),
         plane(layout.plane_bytes()) {
 #pragma unroll
     for (int n = 0; n < N; ++n) {
@@ -58,15 +56,18 @@ struct ActivationReader {
     }
   }
 
-  __device__ __forceinline__ float2 group_sums(int n, int group) const {
-    return *reinterpret_cast<const float2*>(sums + 8 * N * group + 8 * n);
+  /// Sums of the lane's two tokens, twice: where an mma over the group begins.
+  __device__ __forceinline__ float4 group_sums(int n, int group) const {
+    if constexpr (Single) return *reinterpret_cast<const float4*>(sums + 4 * group);
+    const float2 two = *reinterpret_cast<const float2*>(sums + 8 * N * group + 8 * n);
+    return {two.x, two.y, two.x, two.y};
   }
 };
 
 /// acc += scale * c - min * sums, for the lane's two rows and two tokens.
 template <class Tile>
 __device__ __forceinline__ void add_group(float (&acc)[4], const float (&c)[4], const Fragment<Tile>& w,
-                                          int group, float2 sums) {
+                                          int group, float4 sums) {
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const float scale = w.scale(row, group);
@@ -81,9 +82,9 @@ __device__ __forceinline__ void add_group(float (&acc)[4], const float (&c)[4], 
 }
 
 /// acc[N tiles of tokens] += a tile of 16 x 64 weights times its columns of the activations.
-template <class Tile, int N>
+template <class Tile, int N, bool Single>
 __device__ __forceinline__ void multiply_tile(float (&acc)[N][4], const Fragment<Tile>& w,
-                                              const ActivationReader<Tile, N>& x, int tile) {
+                                              const ActivationReader<Tile, N, Single>& x, int tile) {
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
     std::uint32_t a[2][4];
@@ -103,24 +104,24 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[N][4], const Fragment
         constexpr int groups = 32 / Tile::group;
 #pragma unroll
         for (int i = 0; i < groups; ++i) {
-          float2 sums = {0.0f, 0.0f};
-          if constexpr (Tile::zero != 0 || Tile::has_min) sums = x.group_sums(n, column / Tile::group + i);
+          const int group = half * groups + i;
+          const float4 sums = x.group_sums(n, Tile::n_groups * tile + group);
           float c[4] = {};
-          if constexpr (Tile::zero != 0) c[0] = c[2] = sums.x, c[1] = c[3] = sums.y;
+          if constexpr (Tile::zero != 0) c[0] = sums.x, c[1] = sums.y, c[2] = sums.z, c[3] = sums.w;
           if (groups == 1 || i == 0) mma<F16>(c, a[0], b.x, b.y);
           if (groups == 1 || i == 1) mma<F16>(c, a[1], b.z, b.w);
-          add_group<Tile>(acc[n], c, w, half * groups + i, sums);
+          add_group<Tile>(acc[n], c, w, group, sums);
         }
       }
     }
   }
 }
 
-/// @param partials  [warps][n_tokens][partial_stride], shared
+/// @param partials  of the stretch: [n_tokens][partial_stride], shared
 template <int N>
 __device__ __forceinline__ void store_partials(const float (&acc)[N][4], float* partials, int n_tokens,
                                                int lane) {
-  float* mine = partials + threadIdx.x / 32 * n_tokens * partial_stride + lane / 4;
+  float* mine = partials + lane / 4;
 #pragma unroll
   for (int n = 0; n < N; ++n) {
 #pragma unroll
@@ -131,23 +132,25 @@ __device__ __forceinline__ void store_partials(const float (&acc)[N][4], float* 
   }
 }
 
-/// Adds up the warps' sums of one result.
-/// @param at  the first warp's
-__device__ __forceinline__ float sum_partials(const float* at, int n_tokens) {
-  const int n_warps = blockDim.x / 32, stride = n_tokens * partial_stride;
+/// Adds up the stretches' sums of one result.
+/// @param at  the first stretch's
+__device__ __forceinline__ float sum_partials(const float* at, int n_stretches, int n_tokens) {
+  const int stride = n_tokens * partial_stride;
   float sum = 0.0f;
 #pragma unroll 4
-  for (int w = 0; w < n_warps; ++w) sum = __fadd_rn(sum, at[w * stride]);
+  for (int i = 0; i < n_stretches; ++i) sum = __fadd_rn(sum, at[i * stride]);
   return sum;
 }
 
+/// @param copies  of each sum: 4 of a single token, else 1
 template <class Tile>
 __device__ __forceinline__ void convert_token(const DecodeArgs& args, const ActivationLayout& layout,
-                                              std::byte* to, int token, int slot, float* scratch) {
+                                              std::byte* to, int token, int slot, int copies,
+                                              float2* scratch) {
   const ActivationRow row{args.x + static_cast<std::int64_t>(token) * args.cols, args.norm, args.eps,
                           args.cols, static_cast<int>(layout.padded_cols)};
   convert_row<Tile>(row, to + slot * layout.stride_bytes, layout.plane_bytes(),
-                    reinterpret_cast<float*>(to + layout.sums_offset) + slot, layout.slots,
+                    reinterpret_cast<float*>(to + layout.sums_offset) + slot, layout.slots, copies,
                     reinterpret_cast<float*>(to + layout.scales_offset) + slot, scratch);
 }
 
@@ -155,46 +158,12 @@ __device__ __forceinline__ void convert_token(const DecodeArgs& args, const Acti
 template <class Tile>
 __global__ void __launch_bounds__(512)
     convert_kernel(const __grid_constant__ DecodeArgs args, const __grid_constant__ ActivationLayout layout) {
-  __shared__ float scratch[64];
+  __shared__ float2 scratch[max_segments];
   const int token = blockIdx.x;
   let_next_begin();
   wait_for_previous();
   convert_token<Tile>(args, layout, args.converted + token / group_tokens * layout.bytes, token,
-                      token % group_tokens, scratch);
-}
-
-/// Where a warp is in its work: the n-th matrix of its CTA, the tile of its stretch. A task of swiglu has two
-/// matrices.
-struct Cursor {
-  int n, tile;
-};
-
-/// 16 rows of a target.
-struct Place {
-  const DecodeTarget* target;
-  int task, row_tile;
-  int unit;  // 1: of the second matrix of a task
-};
-
-__device__ __forceinline__ int task_of(const DecodeArgs& args, int n) {
-  const int pairs = args.epilogue == Epilogue::swiglu;
-  return static_cast<int>(blockIdx.x) + (n >> pairs) * static_cast<int>(gridDim.x);
-}
-
-__device__ __forceinline__ Place place_of(const DecodeArgs& args, int n) {
-  const int task = task_of(args, n);
-  if (args.epilogue == Epilogue::swiglu) return {args.targets + n % 2, task, task, n % 2};
-  int t = 0;
-  while (t + 1 < args.n_targets && task >= args.targets[t + 1].first_task) ++t;
-  return {args.targets + t, task, task - args.targets[t].first_task, 0};
-}
-
-template <class Tile>
-__device__ __forceinline__ void move_to(WeightReader<Tile>& weights, const DecodeArgs& args, const Cursor& at,
-                                        int lane) {
-  const Place place = place_of(args, at.n);
-  const TileArrays& weight = place.target->weight;
-  weights.move_to(weight, place.row_tile * weight.col_tiles + at.tile, lane);
+                      token % group_tokens, 1, scratch);
 }
 
 /// A thread's h-th result of 16 rows: a token of the group and a row. Threads have N, which is enough for the
@@ -204,16 +173,17 @@ struct Result {
   bool there;
   std::int64_t index;  // in out
 
-  __device__ __forceinline__ Result(const Place& place, int n_tokens, int h) {
+  __device__ __forceinline__ Result(const DecodeArgs& args, const Place& place, int n_tokens, int h) {
     const int i = threadIdx.x + h * blockDim.x;
     slot = i / tile_rows;
     row = place.row_tile * tile_rows + i % tile_rows;
-    there = slot < n_tokens && row < place.target->rows;
-    index = static_cast<std::int64_t>(blockIdx.y * group_tokens + slot) * place.target->rows + row;
+    there = slot < n_tokens && row < args.targets[place.target].rows;
+    index =
+        static_cast<std::int64_t>(blockIdx.y * group_tokens + slot) * args.targets[place.target].rows + row;
   }
 };
 
-/// What a result needs besides its sum, requested early so that it is there when the sum is.
+/// What a result needs besides its sum, requested a matrix ahead so that it is there when the sum is.
 struct Operands {
   float row_scale = 1.0f;
   float addend = 0.0f;  // bias, what is in out
@@ -224,10 +194,19 @@ template <class Tile>
 __device__ __forceinline__ void request(Operands& operands, const DecodeArgs& args, const Place& place,
                                         const Result& result) {
   if (!result.there) return;
-  const DecodeTarget& target = *place.target;
+  const DecodeTarget& target = args.targets[place.target];
   if constexpr (!Tile::is_float) operands.row_scale = target.weight.row_scale[result.row];
   operands.addend = target.bias != nullptr ? target.bias[result.row] : 0.0f;
   if (args.epilogue == Epilogue::add) operands.addend = __fadd_rn(operands.addend, target.out[result.index]);
+}
+
+template <class Tile, int N>
+__device__ __forceinline__ void request_all(Operands (&operands)[N], const DecodeArgs& args, int n,
+                                            int n_tokens) {
+  if (static_cast<int>(threadIdx.x) >= tile_rows * n_tokens) return;
+  const Place place = place_of(args, n);
+#pragma unroll
+  for (int h = 0; h < N; ++h) request<Tile>(operands[h], args, place, Result(args, place, n_tokens, h));
 }
 
 __device__ __forceinline__ float silu(float v) {
@@ -243,7 +222,7 @@ __device__ __forceinline__ void write(Operands& operands, const DecodeArgs& args
   if constexpr (!Tile::is_float) value = __fmul_rn(__fmul_rn(value, 0x1p24f), operands.row_scale);
   value = __fadd_rn(value, operands.addend);
   if (args.epilogue != Epilogue::swiglu) {
-    place.target->out[result.index] = value;
+    args.targets[place.target].out[result.index] = value;
   } else if (place.unit == 0) {
     operands.gate = value;
   } else {
@@ -251,105 +230,82 @@ __device__ __forceinline__ void write(Operands& operands, const DecodeArgs& args
   }
 }
 
-/// Tiles of a lane's registers: about 2 KiB of loads a warp in flight.
-template <class Tile>
-constexpr int pipeline_depth() {
-  constexpr int registers = Tile::code_bytes / 128 + Tile::plane_bytes / 128 + Tile::numbers_bytes / 32;
-#ifdef CGA_DEPTH
-  return registers <= 8 ? CGA_DEPTH : 1;
-#endif
-  return registers <= 8 ? 4 : registers <= 10 ? 2 : 1;
+template <class Tile, int N>
+__device__ __forceinline__ void write_all(Operands (&operands)[N], const DecodeArgs& args, int n,
+                                          int n_tokens, const float* partials, int n_stretches,
+                                          const float* token_scale) {
+  if (static_cast<int>(threadIdx.x) >= tile_rows * n_tokens) return;
+  const Place place = place_of(args, n);
+#pragma unroll
+  for (int h = 0; h < N; ++h) {
+    const Result result(args, place, n_tokens, h);
+    if (!result.there) continue;
+    const float sum = sum_partials(partials + result.slot * partial_stride + threadIdx.x % tile_rows,
+                                   n_stretches, n_tokens);
+    write<Tile>(operands[h], args, place, result, sum, token_scale[result.slot]);
+  }
 }
 
-/// Loads of weights run ahead: a fragment is loaded again as soon as it has been multiplied, with what the
-/// warp needs next, be it of another task.
 /// @param N      tiles of 8 tokens
 /// @param Fused  the activations, of one token, are converted here, into shared memory
 template <class Tile, int N, bool Fused>
-__global__ void __launch_bounds__(CGA_BOUNDS)
+__global__ void __launch_bounds__(512, N == 1 ? 2 : 1)
     decode_kernel(const __grid_constant__ DecodeArgs args, const __grid_constant__ DecodePlan plan) {
   extern __shared__ std::byte shared[];
-  __shared__ float scratch[64];
+  __shared__ float2 scratch[max_segments];
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
   const int col_tiles = static_cast<int>(plan.activations.padded_cols / tile_cols);
-  const int first = warp * col_tiles / plan.warps, last = (warp + 1) * col_tiles / plan.warps;
-  constexpr int depth = pipeline_depth<Tile>();
-  Cursor here{0, first};
-  WeightReader<Tile> weights;
-  Fragment<Tile> w[depth];
-  move_to(weights, args, here, lane);
-#pragma unroll
-  for (int i = 0; i < depth; ++i) {
-    if (first + i < last) w[i].load(weights, i);
-  }
+  const int first_stretch = warp * plan.warp_stretches;
+  const int first = min(first_stretch * plan.stretch_tiles, col_tiles);
+  const int last = min(first + plan.warp_stretches * plan.stretch_tiles, col_tiles);
+  WeightStream<Tile> weights(args, shared + plan.ring_offset + warp * plan.ring_bytes, plan.deep, first, last,
+                             lane);
   let_next_begin();
   wait_for_previous();
   if constexpr (Fused) {
-    convert_token<Tile>(args, plan.activations, shared, 0, 0, scratch);
+    convert_token<Tile>(args, plan.activations, shared, 0, 0, 4, scratch);
     __syncthreads();
   }
   const int n_tokens = min(group_tokens, args.n_tokens - static_cast<int>(blockIdx.y) * group_tokens);
   const std::byte* activations = Fused ? shared : args.converted + blockIdx.y * plan.activations.bytes;
   const auto* token_scale = reinterpret_cast<const float*>(activations + plan.activations.scales_offset);
-  const ActivationReader<Tile, N> x(activations, plan.activations, n_tokens, lane);
+  const ActivationReader<Tile, N, Fused> x(activations, plan.activations, n_tokens, lane);
   auto* partials = reinterpret_cast<float*>(shared + plan.partials_offset);
   int spare = plan.partials_floats;
-  float acc[N][4] = {};
   Operands operands[N];
-  while (task_of(args, here.n) < args.n_tasks) {
-    const bool ends = here.tile + depth >= last;
-    const Cursor next = ends ? Cursor{here.n + 1, first} : Cursor{here.n, here.tile + depth};
-    const bool more = task_of(args, next.n) < args.n_tasks;
-    if (ends) {
-      const Place place = place_of(args, here.n);
+  request_all<Tile, N>(operands, args, 0, n_tokens);
+  for (int n = 0; has_work(args, n); ++n) {
+    for (int tile = first, stretch = first_stretch; tile < last; ++stretch) {
+      float acc[N][4] = {};
+      const int end = min(tile + plan.stretch_tiles, last);
+      for (; tile < end; tile += Tile::step) {
+        Fragment<Tile> w[Tile::step];
+        weights.next(args, w);
 #pragma unroll
-      for (int h = 0; h < N; ++h) request<Tile>(operands[h], args, place, Result(place, n_tokens, h));
-    }
-    if (more) move_to(weights, args, next, lane);
-#pragma unroll
-    for (int i = 0; i < depth; ++i) {
-      if (here.tile + i < last) multiply_tile<Tile, N>(acc, w[i], x, here.tile + i);
-      if (more && next.tile + i < last) w[i].load(weights, i);
-    }
-    if (ends) {
-      store_partials<N>(acc, partials, n_tokens, lane);
-      __syncthreads();
-      const Place place = place_of(args, here.n);
-#pragma unroll
-      for (int h = 0; h < N; ++h) {
-        const Result result(place, n_tokens, h);
-        if (!result.there) continue;
-        const float sum =
-            sum_partials(partials + result.slot * partial_stride + threadIdx.x % tile_rows, n_tokens);
-        write<Tile>(operands[h], args, place, result, sum, token_scale[result.slot]);
+        for (int i = 0; i < Tile::step; ++i) {
+          if (i == 0 || tile + i < end) multiply_tile<Tile, N, Fused>(acc, w[i], x, tile + i);
+        }
       }
-      if (spare == 0) __syncthreads();
-      partials += spare;
-      spare = -spare;
-#pragma unroll
-      for (int n = 0; n < N; ++n) acc[n][0] = acc[n][1] = acc[n][2] = acc[n][3] = 0.0f;
+      store_partials<N>(acc, partials + stretch * n_tokens * partial_stride, n_tokens, lane);
     }
-    here = next;
+    __syncthreads();
+    write_all<Tile, N>(operands, args, n, n_tokens, partials, plan.stretches, token_scale);
+    if (has_work(args, n + 1)) request_all<Tile, N>(operands, args, n + 1, n_tokens);
+    if (spare == 0) __syncthreads();
+    partials += spare;
+    spare = -spare;
   }
-}
-
-/// How many CTAs to start, from the device and the kernel.
-template <class Kernel>
-int grid_of(Kernel kernel, const DecodeArgs& args, const DecodePlan& plan) {
-  int device = 0, multiprocessors = 0, ctas = 0;
-  check(cudaGetDevice(&device), "cudaGetDevice");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
-        "cudaDeviceGetAttribute");
-  check(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&ctas, kernel, 32 * plan.warps, plan.shared_bytes),
-        "cudaOccupancyMaxActiveBlocksPerMultiprocessor");
-  return decode_grid(args.n_tasks, plan.token_groups, multiprocessors, ctas);
 }
 
 template <class Tile, int N, bool Fused>
 void launch_decode(const DecodeArgs& args, const DecodePlan& plan, cudaStream_t stream) {
   const auto kernel = decode_kernel<Tile, N, Fused>;
-  const dim3 grid(static_cast<unsigned>(grid_of(kernel, args, plan)),
-                  static_cast<unsigned>(plan.token_groups));
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             static_cast<int>(plan.shared_bytes)),
+        "cudaFuncAttributeMaxDynamicSharedMemorySize");
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, plan.carveout_percent),
+        "cudaFuncAttributePreferredSharedMemoryCarveout");
+  const dim3 grid(static_cast<unsigned>(plan.grid), static_cast<unsigned>(plan.token_groups));
   launch_early(kernel, grid, 32 * plan.warps, plan.shared_bytes, stream, args, plan);
 }
 

@@ -8,21 +8,18 @@
 
 namespace cga::cuda {
 
-/// Where a lane's share of a tile is; those of the row's next tiles follow at fixed distances.
-template <class Tile>
-struct WeightReader {
+/// Where a tile is, in device or shared memory.
+struct TileAddress {
   const std::byte* codes = nullptr;
   const std::byte* plane = nullptr;
   const std::byte* numbers = nullptr;
-
-  __device__ __forceinline__ void move_to(const TileArrays& w, std::int64_t tile, int lane) {
-    codes = w.codes + tile * Tile::code_bytes + 16 * lane;
-    if constexpr (!Tile::is_float) {
-      plane = w.plane + tile * Tile::plane_bytes + Tile::plane_bytes / 32 * lane;
-      numbers = w.numbers + tile * Tile::numbers_bytes + Tile::numbers_bytes / 8 * (lane / 4);
-    }
-  }
 };
+
+template <class Tile>
+__device__ __forceinline__ TileAddress address_of(const TileArrays& w, std::int64_t tile) {
+  return {w.codes + tile * Tile::code_bytes, w.plane + tile * Tile::plane_bytes,
+          w.numbers + tile * Tile::numbers_bytes};
+}
 
 /// A fragment of an integer tile gives each mma's operand as f16 with the value q * 2^-24, and scales (and
 /// minima) of a lane's two rows.
@@ -36,17 +33,14 @@ struct Fragment {
   std::uint32_t plane[n_plane == 0 ? 1 : n_plane];
   std::uint32_t numbers[n_numbers];
 
-  /// @param i  tiles after the reader's
-  __device__ __forceinline__ void load(const WeightReader<Tile>& from, int i) {
-    const auto* code = reinterpret_cast<const uint4*>(from.codes + i * Tile::code_bytes);
+  __device__ __forceinline__ void load(const TileAddress& from, int lane) {
+    const auto* code = reinterpret_cast<const uint4*>(from.codes) + lane;
 #pragma unroll
-    for (int k = 0; k < n_codes; ++k) set(codes + 4 * k, load_once(code + 32 * k));
-    const std::byte* high = from.plane + i * Tile::plane_bytes;
-    if constexpr (n_plane == 1) plane[0] = load_once(reinterpret_cast<const std::uint32_t*>(high));
-    if constexpr (n_plane == 2) set(plane, load_once(reinterpret_cast<const uint2*>(high)));
-    const std::byte* number = from.numbers + i * Tile::numbers_bytes;
-    if constexpr (n_numbers == 2) set(numbers, load_once(reinterpret_cast<const uint2*>(number)));
-    if constexpr (n_numbers == 4) set(numbers, load_once(reinterpret_cast<const uint4*>(number)));
+    for (int i = 0; i < n_codes; ++i) set(codes + 4 * i, code[32 * i]);
+    if constexpr (n_plane == 1) plane[0] = reinterpret_cast<const std::uint32_t*>(from.plane)[lane];
+    if constexpr (n_plane == 2) set(plane, reinterpret_cast<const uint2*>(from.plane)[lane]);
+    if constexpr (n_numbers == 2) set(numbers, reinterpret_cast<const uint2*>(from.numbers)[lane / 4]);
+    if constexpr (n_numbers == 4) set(numbers, reinterpret_cast<const uint4*>(from.numbers)[lane / 4]);
   }
 
   /// The operand of mma m of a half: {row g, row g + 8} of values 4m and 4m + 1, then of 4m + 2 and 4m + 3.
@@ -101,12 +95,12 @@ template <class Element>
 struct Fragment<FloatTile<Element>> {
   std::uint32_t codes[16];
 
-  __device__ __forceinline__ void load(const WeightReader<FloatTile<Element>>& from, int i) {
-    const auto* code = reinterpret_cast<const uint4*>(from.codes + i * FloatTile<Element>::code_bytes);
+  __device__ __forceinline__ void load(const TileAddress& from, int lane) {
+    const auto* code = reinterpret_cast<const uint4*>(from.codes) + lane;
 #pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const uint4 v = load_once(code + 32 * k);
-      codes[4 * k] = v.x, codes[4 * k + 1] = v.y, codes[4 * k + 2] = v.z, codes[4 * k + 3] = v.w;
+    for (int i = 0; i < 4; ++i) {
+      const uint4 v = code[32 * i];
+      codes[4 * i] = v.x, codes[4 * i + 1] = v.y, codes[4 * i + 2] = v.z, codes[4 * i + 3] = v.w;
     }
   }
 

@@ -22,6 +22,7 @@ struct DequantiseArgs {
 struct TileKernels {
   int code_bytes, plane_bytes, numbers_bytes;  // a tile
   int planes, group;                           // of activations
+  int step;                                    // tiles together
   void (*decode)(const DecodeArgs& args, const DecodePlan& plan, cudaStream_t stream);
   void (*dequantise)(const DequantiseArgs& args, cudaStream_t stream);
 };

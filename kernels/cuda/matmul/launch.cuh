@@ -40,10 +40,7 @@ void launch_early(void (*kernel)(Params...), dim3 grid, int threads, std::size_t
   config.dynamicSmemBytes = shared_bytes;
   config.stream = stream;
   config.attrs = &overlap;
-// Code compiled for an older device has no instruction to wait with, even if it runs on a newer one.
-#ifdef CGA_NO_PDL
-  attributes.ptxVersion = 0;
-#endif
+  // Code compiled for an older device has no instruction to wait with, even if it runs on a newer one.
   config.numAttrs = attributes.ptxVersion >= 90 ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, params...), "cudaLaunchKernelEx");
 }

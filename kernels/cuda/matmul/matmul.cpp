@@ -114,6 +114,19 @@ void exact_piece(const MatmulParams& params, std::int64_t first, cudaStream_t st
 
 // ---- decode
 
+DeviceLimits limits() {
+  int device = 0;
+  DeviceLimits limits;
+  check(cudaGetDevice(&device), "cudaGetDevice");
+  const auto get = [device](int& value, cudaDeviceAttr attribute) {
+    check(cudaDeviceGetAttribute(&value, attribute, device), "cudaDeviceGetAttribute");
+  };
+  get(limits.multiprocessors, cudaDevAttrMultiProcessorCount);
+  get(limits.shared_per_multiprocessor, cudaDevAttrMaxSharedMemoryPerMultiprocessor);
+  get(limits.shared_per_cta, cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  return limits;
+}
+
 /// A launch for targets of one tile type.
 void decode_launch(const MatmulParams& params, std::span<const MatmulTarget> targets, std::int64_t first,
                    cudaStream_t stream, const Workspace& workspace) {
@@ -121,7 +134,6 @@ void decode_launch(const MatmulParams& params, std::span<const MatmulTarget> tar
   const bool pairs = params.epilogue == Epilogue::swiglu;
   const std::int64_t cols = targets.front().weight->cols;
   const auto n_tokens = static_cast<int>(params.n_tokens);
-  const DecodePlan plan = plan_decode(cols, n_tokens, kernels.planes, kernels.group);
   DecodeArgs args;
   for (const MatmulTarget& target : targets) {
     const MatmulTarget here = pairs && &target != &targets.front() ? target : slice(target, first);
@@ -136,6 +148,9 @@ void decode_launch(const MatmulParams& params, std::span<const MatmulTarget> tar
   args.eps = params.eps;
   args.n_tokens = n_tokens;
   args.cols = static_cast<int>(cols);
+  const DecodeTile tile{kernels.planes, kernels.group, kernels.step,
+                        kernels.code_bytes + kernels.plane_bytes + kernels.numbers_bytes};
+  const DecodePlan plan = plan_decode(cols, args.n_tasks, n_tokens, tile, limits());
   if (!plan.fused)
     args.converted = Parts(workspace).take<std::byte>(plan.token_groups * plan.activations.bytes);
   kernels.decode(args, plan, stream);
@@ -192,7 +207,7 @@ void decode_piece(const MatmulParams& params, std::int64_t first, cudaStream_t s
 }
 
 std::int64_t decode_workspace_bytes(std::int64_t cols, std::int64_t rows) {
-  const ActivationLayout activations = activation_layout(cols, group_tokens, 2, 16);
+  const ActivationLayout activations = activation_layout(cols, group_tokens, 2, 16, group_tokens);
   const std::int64_t x = max_decode_tokens * cols * 4;  // of products that are exact
   return max_decode_tokens / group_tokens * activations.bytes + x + max_decode_tokens * rows * 4 * 4 +
          8 * 256;

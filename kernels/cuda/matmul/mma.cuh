@@ -1,4 +1,4 @@
-// The tensor core's product of a 16 x 16 and a 16 x 8 matrix, and loads past the first-level cache.
+// The tensor core's product of a 16 x 16 and a 16 x 8 matrix.
 #pragma once
 
 #include <cstdint>
@@ -29,31 +29,6 @@ __device__ __forceinline__ void mma<BF16>(float (&c)[4], const std::uint32_t (&a
       "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-/// Weights are read once: they would only push activations out of the cache.
-__device__ __forceinline__ uint4 load_once(const uint4* at) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0,%1,%2,%3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(at));
-  return v;
-}
-
-__device__ __forceinline__ uint2 load_once(const uint2* at) {
-  uint2 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v2.u32 {%0,%1}, [%2];" : "=r"(v.x), "=r"(v.y) : "l"(at));
-  return v;
-}
-
-__device__ __forceinline__ std::uint32_t load_once(const std::uint32_t* at) {
-  std::uint32_t v;
-  asm volatile("ld.global.nc.L1::no_allocate.u32 %0, [%1];" : "=r"(v) : "l"(at));
-  return v;
-}
-
-__device__ __forceinline__ void prefetch_l2(const void* at) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
 }
 
 }  // namespace cga::cuda

@@ -7,8 +7,8 @@
 namespace cga::cuda {
 namespace {
 
-// Without asking for more, a CTA gets 48 KiB of shared memory on every device.
-constexpr std::size_t max_shared_bytes = 48 << 10;
+// More would leave too little shared memory for weights on devices with 100 KB of it.
+constexpr std::int64_t max_fused_bytes = 40 << 10;
 
 // A row of partial sums in shared memory: 16 rows of weights, and 4 floats so that tokens differ in bank.
 constexpr std::int64_t partial_stride = tile_rows + 4;
@@ -18,21 +18,19 @@ constexpr std::int64_t max_prefill_weights = 64 << 20;  // values at a time
 
 }  // namespace
 
-int decode_warps(std::int64_t cols) {
-  const std::int64_t tiles = (cols + tile_cols - 1) / tile_cols;
-#ifdef CGA_WARPS
-  if (tiles >= 48) return CGA_WARPS;
-#endif
-  if (tiles >= 48) return 16;
-  return tiles >= 6 ? 8 : 4;
+Stretches decode_stretches(std::int64_t cols, int step) {
+  constexpr std::int64_t most = 16;
+  const std::int64_t step_cols = step * tile_cols, steps = (cols + step_cols - 1) / step_cols;
+  const std::int64_t each = (steps + most - 1) / most;
+  return {static_cast<int>((steps + each - 1) / each), static_cast<int>(each) * step};
 }
 
-ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group) {
+ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group, int slots) {
   ActivationLayout layout;
   layout.padded_cols = round_up(cols, tile_cols);
   layout.planes = planes;
   layout.n_tokens = n_tokens;
-  layout.slots = n_tokens <= 8 ? 8 : 16;
+  layout.slots = slots;
   layout.stride_bytes = layout.padded_cols * 2 + 64;
   layout.sums_offset = planes * layout.plane_bytes();
   layout.scales_offset = layout.sums_offset + layout.padded_cols / group * layout.slots * 4;
@@ -40,29 +38,71 @@ ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, 
   return layout;
 }
 
-DecodePlan plan_decode(std::int64_t cols, int n_tokens, int planes, int group) {
+namespace {
+
+/// Lays out a CTA's shared memory: activations if they are converted there, partial sums, rings.
+/// @param room  bytes that a CTA may take
+/// @return whether it fits
+bool place_in_shared(DecodePlan& plan, const DecodeTile& tile, bool deep, std::size_t room) {
+  const auto partials =
+      static_cast<std::size_t>(plan.stretches * plan.activations.n_tokens * partial_stride * 4);
+  plan.deep = deep;
+  plan.ring_bytes = ring_slots(tile.step * tile.bytes, deep) * tile.step * tile.bytes;
+  plan.partials_offset = plan.fused ? static_cast<std::size_t>(plan.activations.bytes) : 0;
+  const std::size_t rest = plan.partials_offset + static_cast<std::size_t>(plan.warps * plan.ring_bytes);
+  plan.partials_floats = rest + 2 * partials <= room ? static_cast<int>(partials / 4) : 0;
+  plan.ring_offset = plan.partials_offset + (plan.partials_floats != 0 ? 2 : 1) * partials;
+  plan.shared_bytes = plan.ring_offset + static_cast<std::size_t>(plan.warps * plan.ring_bytes);
+  return plan.shared_bytes <= room;
+}
+
+/// As many warps on a multiprocessor as registers allow, then deep rings rather than shallow ones.
+/// @return CTAs on a multiprocessor
+int share_multiprocessor(DecodePlan& plan, const DecodeTile& tile, const DeviceLimits& device) {
+  // A CTA takes reserved and static shared memory besides.
+  constexpr int other_bytes = 3584;
+  const int most = (plan.token_tiles == 1 ? 32 : 16) / plan.warps;
+  for (int ctas = most; ctas > 1; --ctas) {
+    const int room = std::min(device.shared_per_multiprocessor / ctas, device.shared_per_cta) - other_bytes;
+    for (const bool deep : {true, false}) {
+      if (place_in_shared(plan, tile, deep, static_cast<std::size_t>(room))) return ctas;
+    }
+  }
+  const auto room = static_cast<std::size_t>(device.shared_per_cta - other_bytes);
+  if (!place_in_shared(plan, tile, true, room)) place_in_shared(plan, tile, false, room);
+  return 1;
+}
+
+}  // namespace
+
+DecodePlan plan_decode(std::int64_t cols, std::int64_t n_tasks, int n_tokens, const DecodeTile& tile,
+                       const DeviceLimits& device) {
   DecodePlan plan;
-  plan.warps = decode_warps(cols);
+  const Stretches stretches = decode_stretches(cols, tile.step);
+  plan.stretches = stretches.n;
+  plan.stretch_tiles = stretches.tiles;
+  // Longer stretches of work cost less of it, as long as there are enough to occupy the device.
+  plan.warp_stretches = n_tasks * stretches.n / 2 >= 32 * device.multiprocessors ? 2 : 1;
+#ifdef CGA_K
+  plan.warp_stretches = CGA_K;
+#endif
+  plan.warps = std::max(4, (stretches.n + plan.warp_stretches - 1) / plan.warp_stretches);
   const int n_together = std::min(n_tokens, group_tokens);
   plan.token_tiles = n_together <= 8 ? 1 : 2;
   plan.token_groups = (n_tokens + group_tokens - 1) / group_tokens;
-  plan.activations = activation_layout(cols, n_together, planes, group);
-  const auto partials = static_cast<std::size_t>(plan.warps * n_together * partial_stride * 4);
-  const auto activations = static_cast<std::size_t>(plan.activations.bytes);
-  // Every CTA repeats the conversion, token after token: with two it takes longer than a kernel before.
-  plan.fused = n_tokens == 1 && activations + partials <= max_shared_bytes;
-  plan.partials_offset = plan.fused ? activations : 0;
-  plan.shared_bytes = plan.partials_offset + partials;
-  if (plan.shared_bytes + partials <= max_shared_bytes) {
-    plan.partials_floats = static_cast<int>(partials / 4);
-    plan.shared_bytes += partials;
+  // Every CTA would repeat the conversion, token after token: of two it takes longer than a kernel before.
+  plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 4);
+  plan.fused = n_tokens == 1 && plan.activations.bytes <= max_fused_bytes;
+  if (!plan.fused) {
+    plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 8 * plan.token_tiles);
   }
+  const int ctas = share_multiprocessor(plan, tile, device);
+  const std::int64_t resident = std::max(1, device.multiprocessors * ctas / plan.token_groups);
+  plan.grid = static_cast<int>(std::min(n_tasks, resident));
+  const auto all = static_cast<std::int64_t>(plan.shared_bytes + 3584) * ctas;
+  plan.carveout_percent = static_cast<int>(std::min<std::int64_t>(
+      100, (100 * all + device.shared_per_multiprocessor - 1) / device.shared_per_multiprocessor));
   return plan;
-}
-
-int decode_grid(std::int64_t n_tasks, int token_groups, int multiprocessors, int ctas_per_multiprocessor) {
-  const int resident = multiprocessors * std::max(1, ctas_per_multiprocessor);
-  return static_cast<int>(std::min<std::int64_t>(n_tasks, std::max(1, resident / token_groups)));
 }
 
 PrefillPlan plan_prefill(std::int64_t n_tokens, std::int64_t cols, std::int64_t rows) {

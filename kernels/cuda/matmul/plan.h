@@ -1,7 +1,7 @@
 // Choices of tiles, splits and grids, made on the host by pure functions.
 //
-// Bits must not depend on company: what a plan fixes about the order of sums (warps, and thereby which warp
-// sums which columns) is a function of cols alone. The rest follows the number of tokens.
+// Bits must not depend on company: what a plan fixes about the order of sums, the stretches of columns, is a
+// function of cols and the weights' type. The rest follows the number of tokens and the device.
 #pragma once
 
 #include <cstddef>
@@ -15,8 +15,15 @@ inline constexpr int max_decode_tokens = 32;  // a launch
 inline constexpr int group_tokens = 16;       // a CTA
 inline constexpr int max_decode_targets = 4;  // a launch
 
-/// Warps of a CTA; each sums an equal stretch of the columns of the same 16 rows.
-int decode_warps(std::int64_t cols);
+/// How a row's tiles are summed: stretches of equal length, the last perhaps shorter, each in order, then the
+/// stretches in order.
+struct Stretches {
+  int n = 0;      // at most 16
+  int tiles = 0;  // of a stretch, a multiple of step
+};
+
+/// @param step  tiles that are multiplied together
+Stretches decode_stretches(std::int64_t cols, int step);
 
 /// Activations of up to 16 tokens as the decode kernels read them: [planes][tokens][stride_bytes] of 16-bit
 /// floats, then [cols padded / group][slots] sums of groups, then [slots] scales, f32.
@@ -24,30 +31,55 @@ struct ActivationLayout {
   std::int64_t padded_cols = 0;  // a multiple of 64
   int planes = 1;
   int n_tokens = 0;
-  int slots = 0;                  // tokens rounded up to 8 or 16
+  int slots = 0;  // tokens rounded up to 8 or 16; 4 of a single one converted where it is multiplied
   std::int64_t stride_bytes = 0;  // of a token; 64 more than a multiple of 128 so that tokens differ in bank
   std::int64_t sums_offset = 0, scales_offset = 0, bytes = 0;
 
   CGA_HOST_DEVICE std::int64_t plane_bytes() const { return n_tokens * stride_bytes; }
 };
 
-ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group);
+/// @param slots  4, 8 or 16, no fewer than tokens
+ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group, int slots);
 
-struct DecodePlan {
-  int warps = 0;
-  int token_tiles = 0;   // of 8 tokens that a CTA multiplies at once: 1 or 2
-  int token_groups = 0;  // of 16 tokens, which different CTAs multiply
-  bool fused = false;  // each CTA converts the activations into its shared memory; else a kernel before does
-  ActivationLayout activations;  // of one group
-  std::size_t partials_offset = 0, shared_bytes = 0;
-  int partials_floats = 0;  // of one of two buffers of partial sums; 0 if there is room for but one
+/// What of a device plans depend on.
+struct DeviceLimits {
+  int multiprocessors = 0;
+  int shared_per_multiprocessor = 0, shared_per_cta = 0;  // bytes
 };
 
-/// @param planes, group  of the weights' tile
-DecodePlan plan_decode(std::int64_t cols, int n_tokens, int planes, int group);
+/// Slots for tiles on their way from memory to a warp: as many as fit 5.5 KiB, or half of that where shared
+/// memory is short.
+constexpr int ring_slots(int slot_bytes, bool deep) {
+  const int n = (deep ? 5632 : 2816) / slot_bytes, least = deep ? 2 : 1;
+  return n > least ? n : least;
+}
 
-/// CTAs of a launch for each group of tokens.
-int decode_grid(std::int64_t n_tasks, int token_groups, int multiprocessors, int ctas_per_multiprocessor);
+struct DecodePlan {
+  int warps = 0;                         // at least 4
+  int stretches = 0, stretch_tiles = 0;  // as in Stretches
+  int warp_stretches = 0;                // of a warp: 1 or 2
+  int token_tiles = 0;                   // of 8 tokens that a CTA multiplies at once: 1 or 2
+  int token_groups = 0;                  // of 16 tokens, which different CTAs multiply
+  int grid = 0;                          // CTAs for each group of tokens
+  bool fused =
+      false;  // a single token, which each CTA converts into its shared memory; else a kernel before does
+  bool deep = false;             // rings have the greater of two sizes
+  ActivationLayout activations;  // of one group
+  std::size_t partials_offset = 0, ring_offset = 0, shared_bytes = 0;
+  int partials_floats = 0;  // of one of two buffers of partial sums; 0 if there is room for but one
+  int ring_bytes = 0;       // of a warp
+  int carveout_percent = 0;
+};
+
+/// The tile of the weights.
+struct DecodeTile {
+  int planes = 1, group = 32;  // of activations
+  int step = 1;                // tiles that are multiplied together
+  int bytes = 0;
+};
+
+DecodePlan plan_decode(std::int64_t cols, std::int64_t n_tasks, int n_tokens, const DecodeTile& tile,
+                       const DeviceLimits& device);
 
 inline constexpr std::int64_t max_prefill_tokens = 2048;  // at a time
 

@@ -9,7 +9,7 @@ namespace {
 constexpr int row_threads = 256;
 
 __global__ void __launch_bounds__(row_threads) normalise_kernel(float* out, ActivationRow row) {
-  __shared__ float scratch[64];
+  __shared__ float2 scratch[max_segments];
   const std::int64_t offset = static_cast<std::int64_t>(blockIdx.x) * row.cols;
   row.x += offset;
   const float rms = row_factors(row, scratch).rms;
@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(row_threads) normalise_kernel(float* out, Acti
 }
 
 __global__ void __launch_bounds__(row_threads) halves_kernel(const __grid_constant__ HalvesArgs args) {
-  __shared__ float scratch[64];
+  __shared__ float2 scratch[max_segments];
   const std::int64_t token = blockIdx.x;
   const ActivationRow row{args.x + token * args.cols, args.norm, args.eps, static_cast<int>(args.cols),
                           static_cast<int>(args.padded_cols)};

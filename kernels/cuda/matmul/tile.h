@@ -46,6 +46,7 @@ struct IntegerTile {
   static constexpr int n_groups = tile_cols / Group;
   static constexpr int numbers_bytes = tile_rows * n_groups * 2 * (HasMin ? 2 : 1);
   static constexpr int planes = 1;  // activations: f16
+  static constexpr int step = 2;    // tiles that the decode kernels copy and multiply together
   static_assert(!HasMin || Zero == 0);
 };
 
@@ -63,6 +64,7 @@ struct FloatTile {
   static constexpr int code_bytes = tile_rows * tile_cols * 2;
   static constexpr int plane_bytes = 0, n_groups = 0, numbers_bytes = 0;
   static constexpr int planes = 2;
+  static constexpr int step = 1;
 };
 
 /// Where value v of the lanes with l % 4 == t is in a half of a tile, 0 … 31.

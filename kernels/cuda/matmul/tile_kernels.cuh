@@ -27,9 +27,7 @@ __global__ void dequantise_kernel(const __grid_constant__ DequantiseArgs args) {
   const std::int64_t tile = static_cast<std::int64_t>(blockIdx.x) * (blockDim.x / 32) + threadIdx.x / 32;
   if (tile >= args.n_rows / tile_rows * col_tiles) return;
   Fragment<Tile> w;
-  WeightReader<Tile> weights;
-  weights.move_to(args.weight, args.first_row / tile_rows * col_tiles + tile, lane);
-  w.load(weights, 0);
+  w.load(address_of<Tile>(args.weight, args.first_row / tile_rows * col_tiles + tile), lane);
   const std::int64_t first_row = tile / col_tiles * tile_rows, first_col = tile % col_tiles * tile_cols;
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -72,8 +70,9 @@ void dequantise(const DequantiseArgs& args, cudaStream_t stream) {
 
 template <class Tile>
 const TileKernels* tile_kernels() {
-  static constexpr TileKernels kernels{Tile::code_bytes, Tile::plane_bytes, Tile::numbers_bytes, Tile::planes,
-                                       Tile::group,      &decode<Tile>,     &dequantise<Tile>};
+  static constexpr TileKernels kernels{Tile::code_bytes, Tile::plane_bytes, Tile::numbers_bytes,
+                                       Tile::planes,     Tile::group,       Tile::step,
+                                       &decode<Tile>,    &dequantise<Tile>};
   return &kernels;
 }
 

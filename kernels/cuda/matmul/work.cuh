@@ -1,0 +1,33 @@
+// Which rows of which matrix a CTA of the decode kernels multiplies when.
+#pragma once
+
+#include "kernels/cuda/matmul/decode.h"
+
+namespace cga::cuda {
+
+/// 16 rows of a target.
+struct Place {
+  int target;  // its index: an indexed parameter is a constant, one behind a pointer is not
+  int row_tile;
+  int unit;  // 1: of the second matrix of a task
+};
+
+/// The task to which the n-th matrix of this CTA belongs: one of swiglu has two.
+__device__ __forceinline__ int task_of(const DecodeArgs& args, int n) {
+  const int pairs = args.epilogue == Epilogue::swiglu;
+  return static_cast<int>(blockIdx.x) + (n >> pairs) * static_cast<int>(gridDim.x);
+}
+
+__device__ __forceinline__ bool has_work(const DecodeArgs& args, int n) {
+  return task_of(args, n) < args.n_tasks;
+}
+
+__device__ __forceinline__ Place place_of(const DecodeArgs& args, int n) {
+  const int task = task_of(args, n);
+  if (args.epilogue == Epilogue::swiglu) return {n % 2, task, n % 2};
+  int t = 0;
+  while (t + 1 < args.n_targets && task >= args.targets[t + 1].first_task) ++t;
+  return {t, task - args.targets[t].first_task, 0};
+}
+
+}  // namespace cga::cuda
