@@ -74,11 +74,14 @@ __device__ inline void convert_page(std::byte* rows) {
   }
 }
 
+/// A token that no row has seen by then, wherever in later pages its own token is.
+inline constexpr int never = 1 << 30;
+
 /// Where one of a page's values is not finite, a row that does not see it would still get 0 · NaN from the
 /// matrix product. Replaces such values by zeros and tells from which token on rows are to be spoiled. All
 /// threads of the CTA call it; true if there was any, which all of them learn.
 /// @param rows      [page_tokens] rows of f16, in shared memory
-/// @param bad_from  [head_dim], in shared memory: of each dim, the first such token, or page_tokens
+/// @param bad_from  [head_dim], in shared memory: of each dim, the first such token, or never
 template <int head_dim>
 __device__ inline bool clean_values(std::byte* rows, int* bad_from) {
   constexpr int pitch = 2 * head_dim + 16, pieces = head_dim / 8;
@@ -91,7 +94,7 @@ __device__ inline bool clean_values(std::byte* rows, int* bad_from) {
   }
   if (!__syncthreads_or(broken)) return false;
   for (int dim = threadIdx.x; dim < head_dim; dim += prefill_threads) {
-    int first = page_tokens;
+    int first = never;
     for (int token = page_tokens - 1; token >= 0; --token) {
       auto& value = *reinterpret_cast<std::uint16_t*>(rows + token * pitch + dim * 2);
       if ((value & 0x7c00) != 0x7c00) continue;
