@@ -69,15 +69,16 @@ TEST_CASE("logits are those of transformers: read as text, and token by token", 
       KvType kv;
       double bound;
     };
-    for (const Mode& mode : {Mode{"exact, f32 cache", true, KvType::f32, 1e-6},
-                             Mode{"bf16 cache", false, KvType::bf16, 2e-3}}) {
+    for (const Mode& mode :
+         {Mode{"exact, f32 cache", true, KvType::f32, 1e-6}, Mode{"bf16 cache", false, KvType::bf16, 2e-3}}) {
       EngineOptions with = options(tiny_path(name), mode.kv);
       with.exact = mode.exact;
       Engine engine(with);
       for (const std::size_t piece : {tokens.size(), std::size_t{1}}) {
         const Distance distance = distance_of(reference, run_in_pieces(engine, tokens, piece));
-        std::cout << name << ", " << mode.what << (piece == 1 ? ", token by token" : ", as text") << ": mean KL "
-                  << distance.mean_divergence() << ", largest logit error " << distance.max_logit_error << "\n";
+        std::cout << name << ", " << mode.what << (piece == 1 ? ", token by token" : ", as text")
+                  << ": mean KL " << distance.mean_divergence() << ", largest logit error "
+                  << distance.max_logit_error << "\n";
         INFO(name << ", " << mode.what << ", pieces of " << piece);
         REQUIRE(distance.n_positions == static_cast<std::int64_t>(tokens.size()));
         REQUIRE(distance.mean_divergence() <= mode.bound);
@@ -135,7 +136,8 @@ TEST_CASE("a token's logits do not depend on its neighbours, nor on recording", 
       const auto n_vocab = static_cast<std::size_t>(engine.info().n_vocab);
       for (std::size_t s = 0; s < n; s += 8) {
         INFO("token " << t << " of session " << s << " of " << n);
-        REQUIRE(std::memcmp(logits.data() + s * n_vocab, alone[s / 8].data() + t * n_vocab, n_vocab * 4) == 0);
+        REQUIRE(std::memcmp(logits.data() + s * n_vocab, alone[s / 8].data() + t * n_vocab, n_vocab * 4) ==
+                0);
       }
     }
   }

@@ -66,7 +66,8 @@ TEST_CASE("small ops agree with the reference", "[gpu]") {
     for (const std::int64_t dim : {64, 576, 1536, 4099}) {
       INFO(n_tokens << " rows of " << dim);
       const auto n = static_cast<std::size_t>(n_tokens * dim);
-      const std::vector<float> x = normal(n, 1), y = normal(n, 2, 3.0f), w = normal(static_cast<std::size_t>(dim), 3);
+      const std::vector<float> x = normal(n, 1), y = normal(n, 2, 3.0f),
+                               w = normal(static_cast<std::size_t>(dim), 3);
       const auto row = static_cast<std::size_t>(dim);
       const auto check = [&](double l2, const auto& op) {
         std::vector<std::vector<float>> results;
@@ -79,9 +80,8 @@ TEST_CASE("small ops agree with the reference", "[gpu]") {
       check(1e-5, [&](Ops& ops, float* out, float* a, float*, float* weight) {
         ops.rms_norm(out, a, weight, 1e-5f, n_tokens, dim);
       });
-      check(1e-5, [&](Ops& ops, float* out, float* a, float* b, float*) {
-        ops.swiglu(out, b, a, n_tokens * dim);
-      });
+      check(1e-5,
+            [&](Ops& ops, float* out, float* a, float* b, float*) { ops.swiglu(out, b, a, n_tokens * dim); });
       check(0, [&](Ops& ops, float* out, float* a, float* b, float*) {
         std::vector<std::int32_t> rows(static_cast<std::size_t>(n_tokens));
         std::iota(rows.begin(), rows.end(), 0);
