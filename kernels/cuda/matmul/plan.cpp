@@ -92,7 +92,7 @@ DecodePlan plan_decode(std::int64_t cols, std::int64_t n_tasks, int n_tokens, co
   // Every CTA would repeat the conversion, token after token: of two it takes longer than a kernel before. So
   // it does beside large matrices of many bits, where a kernel before is nothing.
   const bool heavy = tile.bytes > 1024 && n_tasks >= 4 * device.multiprocessors;
-  plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 4);
+  plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 1);
   plan.fused = n_tokens == 1 && plan.activations.bytes <= max_fused_bytes && !heavy;
   if (!plan.fused) {
     plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 8 * plan.token_tiles);
