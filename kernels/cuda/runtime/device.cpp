@@ -23,16 +23,16 @@ int count_devices() {
 
 Device::Device(int ordinal, std::int64_t limit) : ordinal_(ordinal), limit_(limit) {
   int n = 0;
-  check(cudaGetDeviceCount(&n), "looking for devices");
+  const std::string option = "--device cuda:" + std::to_string(ordinal);
+  check(cudaGetDeviceCount(&n), option);
   if (ordinal >= n) {
-    throw Error(ErrorKind::device, "--device cuda:" + std::to_string(ordinal),
-                "there are " + std::to_string(n) + " CUDA devices",
+    throw Error(ErrorKind::device, option, "there are " + std::to_string(n) + " CUDA devices",
                 "use cuda:0 to cuda:" + std::to_string(n - 1));
   }
   check(cudaSetDevice(ordinal), "choosing the device");
   check(cudaGetDeviceProperties(&properties_, ordinal), "reading what the device is");
   if (properties_.major < 8) {
-    throw Error(ErrorKind::device, "--device cuda:" + std::to_string(ordinal),
+    throw Error(ErrorKind::device, option,
                 std::string(properties_.name) + " has compute capability " +
                     std::to_string(properties_.major) + "." + std::to_string(properties_.minor) +
                     ", expected at least 8.0",
