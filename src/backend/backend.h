@@ -52,7 +52,7 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual std::string_view name() const = 0;    ///< "cpu", "scalar", "cuda"
-  virtual std::string description() const = 0;  ///< "CPU, AVX2, 2 threads"
+  virtual std::string description() const = 0;  ///< "CPU, AVX2, 2 threads": first its kind
   virtual Ops& ops() = 0;
   /// @throws Error (memory) naming the bytes and `purpose`
   virtual std::unique_ptr<Buffer> allocate(std::size_t bytes, std::string_view purpose) = 0;

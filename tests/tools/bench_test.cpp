@@ -41,6 +41,18 @@ TEST_CASE("all combinations are tests, grouped by what the engine is loaded for"
   CHECK(context_needed(tests, tests[0].setup) == 64 + 512);
 }
 
+TEST_CASE("sequences that generate together are a test each number, and count all their tokens") {
+  BenchLists lists;
+  lists.n_parallel = {1, 8};
+  const std::vector<BenchTest> tests = plan_tests(lists);
+  REQUIRE(tests.size() == 3);  // prompts are read one at a time
+  CHECK(tests[2].name() == "tg128 x 8");
+  CHECK(sequences_needed(tests, tests[0].setup) == 8);
+  BenchResult result = example();
+  result.test.n_parallel = 8;
+  CHECK(average(result.samples_ts()) == Approx(8 * 96.0));
+}
+
 TEST_CASE("a length of 0 leaves a kind of test out, and no test at all is refused") {
   BenchLists lists;
   lists.n_prompt = {0};

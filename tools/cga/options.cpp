@@ -267,8 +267,9 @@ void add_sampling_options(CLI::App& command, SamplingFlags& flags) {
 }
 
 std::vector<std::string> expand_short_options(int argc, const char* const* argv) {
-  static constexpr std::array<std::pair<std::string_view, std::string_view>, 3> kLongNames = {{
+  static constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kLongNames = {{
       {"-ub", "--ubatch-size"},
+      {"-np", "--n-parallel"},
       {"-sys", "--system-prompt"},
       {"-no-cnv", "--no-conversation"},
   }};

@@ -42,7 +42,8 @@ Device::Device(int ordinal, std::int64_t limit) : ordinal_(ordinal), limit_(limi
 
 std::string Device::description() const {
   constexpr std::size_t gib = std::size_t{1} << 30;
-  return std::string(properties_.name) + ", " + std::to_string(properties_.totalGlobalMem / gib) + " GiB";
+  return "CUDA, " + std::string(properties_.name) + ", " + std::to_string(properties_.totalGlobalMem / gib) +
+         " GiB";
 }
 
 DeviceMemory Device::memory() const {

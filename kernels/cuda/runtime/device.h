@@ -25,7 +25,7 @@ class Device final : public DeviceAllocator {
   Device(int ordinal, std::int64_t limit);
 
   int ordinal() const { return ordinal_; }
-  std::string description() const;  ///< "NVIDIA H100, 79 GiB"
+  std::string description() const;  ///< "CUDA, NVIDIA H100 80GB HBM3, 79 GiB"
   DeviceMemory memory() const;
 
   /// @throws Error (memory) with what is needed and what is there

@@ -25,7 +25,7 @@ struct BenchOptions {
 };
 
 std::string backend_name(const std::string& device) {
-  return device.starts_with("cuda") ? "CUDA" : "CPU";
+  return device.starts_with("CUDA") ? "CUDA" : "CPU";
 }
 
 std::string model_type(const ModelInfo& info) {
@@ -49,6 +49,7 @@ Bench load(const BenchOptions& options, const std::vector<BenchTest>& tests, con
   model.engine.n_threads = setup.n_threads;
   model.engine.n_ubatch = setup.n_ubatch;
   model.engine.n_ctx = context_needed(tests, setup);
+  model.engine.n_sequences = sequences_needed(tests, setup);
   reset_peak_memory();
   const Stopwatch watch;
   Engine engine = open_engine(model, context);
@@ -143,6 +144,7 @@ void add_bench(CLI::App& app, Context& context) {
   add_list("-p,--n-prompt", lists.n_prompt, "Prompt lengths; 0: none", 0);
   add_list("-n,--n-gen", lists.n_gen, "Generation lengths; 0: none", 0);
   add_list("-d,--n-depth", lists.n_depth, "Tokens in the cache before a test", 0);
+  add_list("--n-parallel", lists.n_parallel, "(-np) Sequences that generate together", 1, 4096);
   add_list("-t,--threads", lists.n_threads, "Threads; 0: all cores", 0, 1024);
   add_list("-b,--batch-size", lists.n_batch, "Prompt tokens handed to the engine at once", 1);
   add_list("--ubatch-size", lists.n_ubatch, "(-ub) Tokens that go through the layers at once", 1, 65536);

@@ -17,9 +17,12 @@ void add_tests(const BenchLists& lists, const BenchTest& common, std::vector<Ben
     if (n > 0) tests.push_back(test);
   }
   for (const std::int32_t n : lists.n_gen) {
-    BenchTest test = common;
-    test.n_gen = n;
-    if (n > 0) tests.push_back(test);
+    for (const std::int32_t n_parallel : lists.n_parallel) {
+      BenchTest test = common;
+      test.n_gen = n;
+      test.n_parallel = n_parallel;
+      if (n > 0) tests.push_back(test);
+    }
   }
 }
 
@@ -27,6 +30,7 @@ void add_tests(const BenchLists& lists, const BenchTest& common, std::vector<Ben
 
 std::string BenchTest::name() const {
   std::string text = n_prompt > 0 ? "pp" + std::to_string(n_prompt) : "tg" + std::to_string(n_gen);
+  if (n_parallel > 1) text += " x " + std::to_string(n_parallel);
   if (n_depth > 0) text += " @ d" + std::to_string(n_depth);
   return text;
 }
@@ -60,6 +64,14 @@ std::int32_t context_needed(const std::vector<BenchTest>& tests, const BenchSetu
     if (test.setup == setup) longest = std::max(longest, test.n_depth + test.n_tokens());
   }
   return longest;
+}
+
+std::int32_t sequences_needed(const std::vector<BenchTest>& tests, const BenchSetup& setup) {
+  std::int32_t most = 1;
+  for (const BenchTest& test : tests) {
+    if (test.setup == setup) most = std::max(most, test.n_parallel);
+  }
+  return most;
 }
 
 }  // namespace cga::cli

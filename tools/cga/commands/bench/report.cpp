@@ -37,6 +37,7 @@ Record record_of(const BenchResult& result) {
       {"n_prompt", result.test.n_prompt},
       {"n_gen", result.test.n_gen},
       {"n_depth", result.test.n_depth},
+      {"n_parallel", result.test.n_parallel},
       {"test_time", result.test_time},
       {"avg_ns", static_cast<std::int64_t>(average(ns))},
       {"stddev_ns", static_cast<std::int64_t>(sample_deviation(ns))},
@@ -117,7 +118,8 @@ std::string cell(const std::string& text, int width, bool left = false) {
 
 std::vector<double> BenchResult::samples_ts() const {
   std::vector<double> rates;
-  for (const std::int64_t ns : samples_ns) rates.push_back(1e9 * test.n_tokens() / static_cast<double>(ns));
+  const double n_tokens = static_cast<double>(test.n_tokens()) * test.n_parallel;
+  for (const std::int64_t ns : samples_ns) rates.push_back(1e9 * n_tokens / static_cast<double>(ns));
   return rates;
 }
 
