@@ -2,6 +2,7 @@
 // and whether a step was recorded.
 #include "cga/engine.h"
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <iostream>
@@ -157,6 +158,27 @@ TEST_CASE("what does not fit is refused before it is loaded, with the context th
     REQUIRE(error.kind() == ErrorKind::memory);
     REQUIRE(std::string(error.what()).find("use a context of at most") != std::string::npos);
   }
+}
+
+TEST_CASE("an engine takes the device memory that its plan names", "[gpu][large]") {
+  const auto keeper = gpu();  // keeps the driver's own memory out of the difference
+  if (!keeper) return;
+  EngineOptions with;
+  with.shape = "llama3-8b";
+  with.device = "cuda";
+  with.n_ctx = 32768;
+  const std::int64_t before = keeper->memory().available;
+  Engine engine(with);
+  Session session(engine);
+  const std::vector<TokenId> tokens(600, 7);
+  for (const std::size_t n : {std::size_t{600}, std::size_t{1}, std::size_t{1}, std::size_t{1}}) {
+    const Feed feed{&session, std::span(tokens).first(n)};
+    static_cast<void>(engine.run({&feed, 1}));
+  }
+  const auto taken = static_cast<double>(before - keeper->memory().available);
+  const auto planned = static_cast<double>(engine.plan().total());
+  std::cout << "planned " << planned / 1e6 << " MB, taken " << taken / 1e6 << " MB\n";
+  REQUIRE(std::abs(taken - planned) <= 0.03 * planned);
 }
 
 TEST_CASE("cga is refused by name until the device has its kernels", "[gpu]") {
