@@ -104,10 +104,10 @@ TEST_CASE("a single token is converted where it is multiplied", "[cuda-matmul-pl
 TEST_CASE("a decode grid fills the device and no more", "[cuda-matmul-plan]") {
   CHECK(plan_decode(4096, 1, 1, tiles[0], devices[0]).grid == 1);
   CHECK(plan_decode(4096, 36, 1, tiles[0], devices[0]).grid == 36);
-  CHECK(plan_decode(4096, 8016, 1, tiles[0], devices[0]).grid == 264);
+  CHECK(plan_decode(4096, 8016, 1, tiles[0], devices[0]).grid == 528);
   CHECK(plan_decode(4096, 256, 1, tiles[0], devices[0]).grid == 256);
-  CHECK(plan_decode(4096, 8016, 16, tiles[0], devices[0]).grid == 132);
-  CHECK(plan_decode(4096, 8016, 32, tiles[0], devices[0]).grid == 66);
+  CHECK(plan_decode(4096, 8016, 16, tiles[0], devices[0]).grid == 264);
+  CHECK(plan_decode(4096, 8016, 32, tiles[0], devices[0]).grid == 132);
 }
 
 TEST_CASE("a prefill plan covers all rows in bounded memory", "[cuda-matmul-plan]") {

@@ -138,13 +138,12 @@ __device__ __forceinline__ uint4 round_chunk(float (&v)[8]) {
 /// @param out      [planes][padded_cols], 16-bit floats, planes plane_bytes apart
 /// @param sums     [padded_cols / group][slots] at the token's slot: Σ of the rounded values * 2^-24,
 ///                 and -zero if there is one, with which sums of products begin
-/// @param copies   of each sum, in as many slots
 /// @param scale    one float
 /// @param scratch  [max_segments], shared
 template <class Tile>
 __device__ __forceinline__ void convert_row(const ActivationRow& row, std::byte* out,
-                                            std::int64_t plane_bytes, float* sums, int slots, int copies,
-                                            float* scale, float2* scratch) {
+                                            std::int64_t plane_bytes, float* sums, int slots, float* scale,
+                                            float2* scratch) {
   const RowFactors factors = row_factors(row, scratch);
   if (threadIdx.x == 0) *scale = factors.scale;
   const int n_chunks = row.padded_cols / 8;
@@ -176,7 +175,7 @@ __device__ __forceinline__ void convert_row(const ActivationRow& row, std::byte*
         reinterpret_cast<uint4*>(out)[i] = rounded;
         if (i % (Tile::group / 8) == 0) {
           constexpr float factor = Tile::zero != 0 ? -0x1p-24f * Tile::zero : 0x1p-24f;
-          for (int k = 0; k < copies; ++k) sums[i / (Tile::group / 8) * slots + k] = __fmul_rn(sum, factor);
+          sums[i / (Tile::group / 8) * slots] = __fmul_rn(sum, factor);
         }
       }
     }

@@ -22,52 +22,50 @@ namespace cga::cuda {
 inline constexpr int partial_stride = tile_rows + 4;  // as in plan.cpp
 
 /// Activations as a lane reads them: its tokens are 8 n + lane / 4 in b and 8 n + 2 (lane % 4) + {0, 1} in c.
-/// In columns of tokens that are not there the last token is multiplied again, and never written.
+/// Columns of tokens that are not there hold zeros, or sums of anything; they are never written.
 /// @param N  tiles of 8 tokens
-/// @param Single  there is one token, with each of its sums in four slots
+/// @param Single  there is one token, in shared memory
 template <class Tile, int N, bool Single>
 struct ActivationReader {
-  const std::byte* x[N] = {};   // at the lane's token and its first column
-  const float* sums = nullptr;  // [groups][8 N], at the lane's slot; or [groups][4]
-  std::int64_t plane = 0;
+  static constexpr Space space = Single ? Space::shared : Space::global;
+  const std::byte* x = nullptr;  // at the lane's first token and column
+  const float* sums = nullptr;   // [groups][8 N], at the lane's slot; or [groups]
+  std::int64_t stride = 0, plane = 0;
+  int n_tokens = 0;  // from the lane's first
 
   /// @param base  of the group of tokens
   __device__ __forceinline__ ActivationReader(const std::byte* base, const ActivationLayout& layout,
                                               int n_tokens, int lane)
-      : sums(reinterpret_cast<const float*>(base + layout.sums_offset) + (Single ? 0 : 2 * (lane % 4))),
-        plane(layout.plane_bytes()) {
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const int token = min(8 * n + lane / 4, n_tokens - 1);
-      x[n] = base + token * layout.stride_bytes + (Tile::group == 16 ? 8 : 16) * (lane % 4);
-    }
-  }
+      : x(base + lane / 4 * layout.stride_bytes + (Tile::group == 16 ? 8 : 16) * (lane % 4)),
+        sums(reinterpret_cast<const float*>(base + layout.sums_offset) + (Single ? 0 : 2 * (lane % 4))),
+        stride(layout.stride_bytes),
+        plane(layout.plane_bytes()),
+        n_tokens(n_tokens - lane / 4) {}
 
   /// The operands of both mmas of a half: {mma 0: b0, b1, mma 1: b0, b1}.
   /// @param column  the half's first
   __device__ __forceinline__ uint4 operands(int n, int column, int p = 0) const {
-    const std::byte* row = x[n] + p * plane + 2 * column;
+    const bool used = 8 * n < n_tokens;
+    const std::byte* row = x + 8 * n * stride + p * plane + 2 * column;
     if constexpr (Tile::group == 16) {
-      const auto* at = reinterpret_cast<const uint2*>(row);
-      const uint2 a = at[0], b = at[4];
+      const uint2 a = load_8_if<space>(used, row), b = load_8_if<space>(used, row + 32);
       return {a.x, a.y, b.x, b.y};
     } else {
-      return *reinterpret_cast<const uint4*>(row);
+      return load_16_if<space>(used, row);
     }
   }
 
-  /// Sums of the lane's two tokens, twice: where an mma over the group begins.
-  __device__ __forceinline__ float4 group_sums(int n, int group) const {
-    if constexpr (Single) return *reinterpret_cast<const float4*>(sums + 4 * group);
-    const float2 two = *reinterpret_cast<const float2*>(sums + 8 * N * group + 8 * n);
-    return {two.x, two.y, two.x, two.y};
+  /// Sums of the lane's two tokens.
+  __device__ __forceinline__ float2 group_sums(int n, int group) const {
+    if constexpr (Single) return {sums[group], sums[group]};
+    return *reinterpret_cast<const float2*>(sums + 8 * N * group + 8 * n);
   }
 };
 
 /// acc += scale * c - min * sums, for the lane's two rows and two tokens.
 template <class Tile>
 __device__ __forceinline__ void add_group(float (&acc)[4], const float (&c)[4], const Fragment<Tile>& w,
-                                          int group, float4 sums) {
+                                          int group, float2 sums) {
 #pragma unroll
   for (int row = 0; row < 2; ++row) {
     const float scale = w.scale(row, group);
@@ -105,9 +103,9 @@ __device__ __forceinline__ void multiply_tile(float (&acc)[N][4], const Fragment
 #pragma unroll
         for (int i = 0; i < groups; ++i) {
           const int group = half * groups + i;
-          const float4 sums = x.group_sums(n, Tile::n_groups * tile + group);
+          const float2 sums = x.group_sums(n, Tile::n_groups * tile + group);
           float c[4] = {};
-          if constexpr (Tile::zero != 0) c[0] = sums.x, c[1] = sums.y, c[2] = sums.z, c[3] = sums.w;
+          if constexpr (Tile::zero != 0) c[0] = c[2] = sums.x, c[1] = c[3] = sums.y;
           if (groups == 1 || i == 0) mma<F16>(c, a[0], b.x, b.y);
           if (groups == 1 || i == 1) mma<F16>(c, a[1], b.z, b.w);
           add_group<Tile>(acc[n], c, w, group, sums);
@@ -142,15 +140,13 @@ __device__ __forceinline__ float sum_partials(const float* at, int n_stretches, 
   return sum;
 }
 
-/// @param copies  of each sum: 4 of a single token, else 1
 template <class Tile>
 __device__ __forceinline__ void convert_token(const DecodeArgs& args, const ActivationLayout& layout,
-                                              std::byte* to, int token, int slot, int copies,
-                                              float2* scratch) {
+                                              std::byte* to, int token, int slot, float2* scratch) {
   const ActivationRow row{args.x + static_cast<std::int64_t>(token) * args.cols, args.norm, args.eps,
                           args.cols, static_cast<int>(layout.padded_cols)};
   convert_row<Tile>(row, to + slot * layout.stride_bytes, layout.plane_bytes(),
-                    reinterpret_cast<float*>(to + layout.sums_offset) + slot, layout.slots, copies,
+                    reinterpret_cast<float*>(to + layout.sums_offset) + slot, layout.slots,
                     reinterpret_cast<float*>(to + layout.scales_offset) + slot, scratch);
 }
 
@@ -163,7 +159,7 @@ __global__ void __launch_bounds__(512)
   let_next_begin();
   wait_for_previous();
   convert_token<Tile>(args, layout, args.converted + token / group_tokens * layout.bytes, token,
-                      token % group_tokens, 1, scratch);
+                      token % group_tokens, scratch);
 }
 
 /// A thread's h-th result of 16 rows: a token of the group and a row. Threads have N, which is enough for the
@@ -263,7 +259,7 @@ __global__ void __launch_bounds__(512, N == 1 ? 2 : 1)
   let_next_begin();
   wait_for_previous();
   if constexpr (Fused) {
-    convert_token<Tile>(args, plan.activations, shared, 0, 0, 4, scratch);
+    convert_token<Tile>(args, plan.activations, shared, 0, 0, scratch);
     __syncthreads();
   }
   const int n_tokens = min(group_tokens, args.n_tokens - static_cast<int>(blockIdx.y) * group_tokens);

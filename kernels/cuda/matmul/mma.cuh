@@ -1,6 +1,7 @@
-// The tensor core's product of a 16 x 16 and a 16 x 8 matrix.
+// The tensor core's product of a 16 x 16 and a 16 x 8 matrix, and loads of its operands.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "kernels/cuda/matmul/tile.h"
@@ -29,6 +30,45 @@ __device__ __forceinline__ void mma<BF16>(float (&c)[4], const std::uint32_t (&a
       "{%0,%1,%2,%3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+
+/// Where an address lies, for loads that must be told.
+enum class Space { global, shared };
+
+/// 16 or 8 bytes, or whatever was in the registers if the lane has no use for them. Lanes that load nothing
+/// cost no bandwidth.
+template <Space space>
+__device__ __forceinline__ uint4 load_16_if(bool used, const std::byte* at) {
+  uint4 v;
+  if constexpr (space == Space::shared) {
+    asm("{.reg .pred p; setp.ne.u32 p, %5, 0; mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; @p "
+        "ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];}"
+        : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
+        : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(at))), "r"(static_cast<int>(used)));
+  } else {
+    asm("{.reg .pred p; setp.ne.u32 p, %5, 0; mov.u32 %0, 0; mov.u32 %1, 0; mov.u32 %2, 0; mov.u32 %3, 0; @p "
+        "ld.global.v4.u32 {%0, %1, %2, %3}, [%4];}"
+        : "=&r"(v.x), "=&r"(v.y), "=&r"(v.z), "=&r"(v.w)
+        : "l"(at), "r"(static_cast<int>(used)));
+  }
+  return v;
+}
+
+template <Space space>
+__device__ __forceinline__ uint2 load_8_if(bool used, const std::byte* at) {
+  uint2 v;
+  if constexpr (space == Space::shared) {
+    asm("{.reg .pred p; setp.ne.u32 p, %3, 0; mov.u32 %0, 0; mov.u32 %1, 0; @p ld.shared.v2.u32 {%0, %1}, "
+        "[%2];}"
+        : "=&r"(v.x), "=&r"(v.y)
+        : "r"(static_cast<std::uint32_t>(__cvta_generic_to_shared(at))), "r"(static_cast<int>(used)));
+  } else {
+    asm("{.reg .pred p; setp.ne.u32 p, %3, 0; mov.u32 %0, 0; mov.u32 %1, 0; @p ld.global.v2.u32 {%0, %1}, "
+        "[%2];}"
+        : "=&r"(v.x), "=&r"(v.y)
+        : "l"(at), "r"(static_cast<int>(used)));
+  }
+  return v;
 }
 
 }  // namespace cga::cuda

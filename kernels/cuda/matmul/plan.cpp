@@ -81,14 +81,19 @@ DecodePlan plan_decode(std::int64_t cols, std::int64_t n_tasks, int n_tokens, co
   const Stretches stretches = decode_stretches(cols, tile.step);
   plan.stretches = stretches.n;
   plan.stretch_tiles = stretches.tiles;
-  plan.warp_stretches = 1;
-  plan.warps = std::max(4, (stretches.n + plan.warp_stretches - 1) / plan.warp_stretches);
   const int n_together = std::min(n_tokens, group_tokens);
   plan.token_tiles = n_together <= 8 ? 1 : 2;
   plan.token_groups = (n_tokens + group_tokens - 1) / group_tokens;
-  // Every CTA would repeat the conversion, token after token: of two it takes longer than a kernel before.
-  plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 4);
-  plan.fused = n_tokens == 1 && plan.activations.bytes <= max_fused_bytes;
+  // Two stretches cost a warp less than two warps, as long as three quarters of the warps that fit are
+  // occupied.
+  const int enough = (plan.token_tiles == 1 ? 24 : 12) * device.multiprocessors;
+  plan.warp_stretches = n_tasks * plan.token_groups * stretches.n / 2 >= enough ? 2 : 1;
+  plan.warps = std::max(4, (stretches.n + plan.warp_stretches - 1) / plan.warp_stretches);
+  // Every CTA would repeat the conversion, token after token: of two it takes longer than a kernel before. So
+  // it does beside large matrices of many bits, where a kernel before is nothing.
+  const bool heavy = tile.bytes > 1024 && n_tasks >= 4 * device.multiprocessors;
+  plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 1);
+  plan.fused = n_tokens == 1 && plan.activations.bytes <= max_fused_bytes && !heavy;
   if (!plan.fused) {
     plan.activations = activation_layout(cols, n_together, tile.planes, tile.group, 8 * plan.token_tiles);
   }

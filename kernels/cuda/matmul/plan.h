@@ -31,14 +31,14 @@ struct ActivationLayout {
   std::int64_t padded_cols = 0;  // a multiple of 64
   int planes = 1;
   int n_tokens = 0;
-  int slots = 0;  // tokens rounded up to 8 or 16; 4 of a single one converted where it is multiplied
+  int slots = 0;  // tokens rounded up to 8 or 16; 1 of a single one converted where it is multiplied
   std::int64_t stride_bytes = 0;  // of a token; 64 more than a multiple of 128 so that tokens differ in bank
   std::int64_t sums_offset = 0, scales_offset = 0, bytes = 0;
 
   CGA_HOST_DEVICE std::int64_t plane_bytes() const { return n_tokens * stride_bytes; }
 };
 
-/// @param slots  4, 8 or 16, no fewer than tokens
+/// @param slots  1, 8 or 16, no fewer than tokens
 ActivationLayout activation_layout(std::int64_t cols, int n_tokens, int planes, int group, int slots);
 
 /// What of a device plans depend on.

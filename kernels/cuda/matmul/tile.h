@@ -45,8 +45,9 @@ struct IntegerTile {
   static constexpr int plane_bytes = Bits == 8 ? 0 : tile_rows * tile_cols * (Bits - 4) / 8;
   static constexpr int n_groups = tile_cols / Group;
   static constexpr int numbers_bytes = tile_rows * n_groups * 2 * (HasMin ? 2 : 1);
-  static constexpr int planes = 1;  // activations: f16
-  static constexpr int step = 2;    // tiles that the decode kernels copy and multiply together
+  static constexpr int planes = 1;                // activations: f16
+  static constexpr int step = Bits <= 5 ? 2 : 1;  // tiles that the decode kernels copy and multiply together;
+                                                  // more of the larger would not fit in registers
   static_assert(!HasMin || Zero == 0);
 };
 
