@@ -2,7 +2,7 @@
 BUILD ?= release
 MODEL ?= smollm2
 
-.PHONY: help build test test-all test-adapt format tidy checks sanitize bench model quickstart clean
+.PHONY: help build test gpu-test test-all test-adapt format tidy checks sanitize bench model quickstart clean
 help: ## list the verbs
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1	/p' $(MAKEFILE_LIST) | expand -t 20
 
@@ -12,6 +12,10 @@ build: ## build a preset: BUILD=release (default), dev, asan, cuda
 
 test: build ## build, then run the tests
 	ctest --preset $(BUILD)
+
+gpu-test: ## build, then run the tests that need a GPU (elsewhere they are skipped)
+	$(MAKE) build BUILD=cuda
+	ctest --preset cuda -L gpu
 
 test-all: ## what CI runs but for test-adapt: packages, build, model, checks, tests
 	tools/test.sh

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "cuda/attention_layer.h"
+#include "cuda/no_device.h"
 #include "support/compare.h"
 
 using namespace cga;
@@ -363,6 +364,7 @@ void test_some() {
 }  // namespace
 
 int main(int argc, char**) {
+  if (cga::test::has_no_device()) return 0;
   argc > 1 ? test_some() : test_all();
   for (const auto& [what, error] : worst) std::printf("%-22s worst relative L2 %.2e\n", what.c_str(), error);
   std::printf("%d checks, %d failed\n", n_checked, n_failed);

@@ -13,6 +13,7 @@
 #include <thread>
 
 #include "cuda/device_matrix.h"
+#include "cuda/no_device.h"
 #include "kernels/cuda/matmul/matmul.h"
 
 namespace {
@@ -337,6 +338,7 @@ void test_embed(Device& device, const WeightType& type) {
 }  // namespace
 
 int main() {
+  if (cga::test::has_no_device()) return 0;
   Device device;
   const auto types = weight_types();
   const WeightType &q4 = *find_weight_type("Q4_0"), &q4k = *find_weight_type("Q4_K"),
