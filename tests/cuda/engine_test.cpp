@@ -3,6 +3,7 @@
 #include "cga/engine.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <iostream>
@@ -23,6 +24,15 @@ const std::vector<std::string>& tiny_models() {
 
 std::filesystem::path tiny_path(const std::string& name) {
   return std::filesystem::path(CGA_VECTORS) / "tiny" / (name + ".gguf");
+}
+
+std::filesystem::path checkpoint_path(const std::string& name) {
+  const char* folder = std::getenv("CGA_MODELS");
+  const char* home = std::getenv("HOME");
+  const std::filesystem::path models =
+      folder != nullptr ? std::filesystem::path(folder)
+                        : std::filesystem::path(home != nullptr ? home : "") / ".cache/cga/models";
+  return models / (name + ".gguf");
 }
 
 EngineOptions options(const std::filesystem::path& model, KvType kv) {
@@ -83,6 +93,34 @@ TEST_CASE("logits are those of transformers: read as text, and token by token", 
         INFO(name << ", " << mode.what << ", pieces of " << piece);
         REQUIRE(distance.n_positions == static_cast<std::int64_t>(tokens.size()));
         REQUIRE(distance.mean_divergence() <= mode.bound);
+      }
+    }
+  }
+}
+
+TEST_CASE("logits of real checkpoints are those of transformers", "[gpu]") {
+  if (!gpu()) return;
+  for (const std::string name : {"SmolLM2-135M-Instruct.Q4_1", "Qwen2.5-Coder-0.5B-Instruct"}) {
+    const std::filesystem::path path = checkpoint_path(name);
+    if (!std::filesystem::exists(path)) {
+      WARN("skipped: " << path.string() << " is not there");
+      continue;
+    }
+    const Reference reference =
+        read_reference(std::filesystem::path(CGA_VECTORS) / "logits" / (name + ".logits"));
+    for (const bool exact : {true, false}) {
+      EngineOptions with = options(path, exact ? KvType::f32 : KvType::bf16);
+      with.exact = exact;
+      with.n_ctx = 1024;
+      Engine engine(with);
+      for (const std::size_t piece : {std::size_t{1024}, std::size_t{1}}) {
+        const Distance distance =
+            distance_of(reference, run_in_pieces(engine, reference.texts[0].ids, piece));
+        std::cout << name << (exact ? ", exact, f32 cache" : ", bf16 cache")
+                  << (piece == 1 ? ", token by token" : ", as text") << ": mean KL "
+                  << distance.mean_divergence() << ", " << distance.n_positions << " positions\n";
+        INFO(name << ", pieces of " << piece);
+        REQUIRE(distance.mean_divergence() <= (exact ? 1e-4 : 2e-3));
       }
     }
   }
