@@ -96,7 +96,7 @@ class CudaBackend final : public Backend {
 }  // namespace
 
 bool has_device() {
-  return count_devices() > 0;
+  return has_usable_device();
 }
 
 std::unique_ptr<Backend> make_backend(int ordinal, std::int64_t memory_limit, bool exact) {

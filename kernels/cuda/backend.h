@@ -7,7 +7,7 @@
 
 namespace cga::cuda {
 
-/// Whether this machine has a device and a driver that this build can use.
+/// Whether this machine's first device, and its driver, are some that this build can use.
 bool has_device();
 
 /// @param ordinal       of the device

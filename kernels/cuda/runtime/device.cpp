@@ -9,6 +9,7 @@ namespace cga::cuda {
 namespace {
 
 constexpr std::size_t alignment = 256;
+constexpr int least_major = 8;  // compute capability: tensor cores for bf16, asynchronous copies
 
 std::size_t rounded(std::size_t bytes) {
   return (std::max<std::size_t>(bytes, 1) + alignment - 1) / alignment * alignment;
@@ -16,9 +17,11 @@ std::size_t rounded(std::size_t bytes) {
 
 }  // namespace
 
-int count_devices() {
-  int n = 0;
-  return cudaGetDeviceCount(&n) == cudaSuccess ? n : 0;
+bool has_usable_device() {
+  int n = 0, major = 0;
+  if (cudaGetDeviceCount(&n) != cudaSuccess || n == 0) return false;
+  return cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0) == cudaSuccess &&
+         major >= least_major;
 }
 
 Device::Device(int ordinal, std::int64_t limit) : ordinal_(ordinal), limit_(limit) {
@@ -31,7 +34,7 @@ Device::Device(int ordinal, std::int64_t limit) : ordinal_(ordinal), limit_(limi
   }
   check(cudaSetDevice(ordinal), "choosing the device");
   check(cudaGetDeviceProperties(&properties_, ordinal), "reading what the device is");
-  if (properties_.major < 8) {
+  if (properties_.major < least_major) {
     throw Error(ErrorKind::device, option,
                 std::string(properties_.name) + " has compute capability " +
                     std::to_string(properties_.major) + "." + std::to_string(properties_.minor) +

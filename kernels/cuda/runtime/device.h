@@ -14,8 +14,8 @@
 
 namespace cga::cuda {
 
-/// Usable devices; 0 also without a driver.
-int count_devices();
+/// Whether the first device is one that this build runs on; false also without a driver.
+bool has_usable_device();
 
 /// Makes a device current and gives out its memory, never more than the limit.
 class Device final : public DeviceAllocator {
