@@ -87,7 +87,7 @@ void CudaOps::multiply(const MatmulParams& params) {
   need(matmul_scratch_, bytes, "scratch of products");
   Workspace scratch{matmul_scratch_->data(), matmul_scratch_->bytes()};
   for (const MatmulTarget& target : params.targets) {
-    steps_.launch([](cudaStream_t) {}, target.weight, target.bias, target.out);
+    steps_.identify(target.weight, target.bias, target.out);
   }
   const auto start = [&](cudaStream_t stream) {
     if (exact_) return matmul_exact(params, stream, scratch);
@@ -190,6 +190,7 @@ void CudaOps::rope_append(const RopeAppendParams& params) {
                         .pages = rows.pages,
                         .n_sequences = rows.n_sequences,
                         .n_rows = rows.n_rows};
+  steps_.identify(args.n_heads, args.layout.n_kv_heads, args.layout.head_dim, args.layout.element);
   steps_.launch([&](cudaStream_t stream) { cuda::rope_append(args, stream); }, args.q, args.k, args.v,
                 args.cos_sin, args.pairs, args.base, args.sequences, args.pages, args.n_sequences,
                 args.n_rows);
@@ -217,6 +218,7 @@ void CudaOps::attend(const AttendParams& params) {
                         .n_rows = rows.n_rows,
                         .max_tokens = rows.max_tokens,
                         .workspace = decodes ? attention_scratch_->data() : nullptr};
+  steps_.identify(args.n_heads, args.scale, layout.n_kv_heads, layout.head_dim, layout.element);
   const auto start = [&](cudaStream_t stream) {
     decodes ? attend_decode(args, stream) : attend_prefill(args, stream);
   };

@@ -70,8 +70,9 @@ class Backend {
   /// Whether ops give a row the same bits in steps of either kind. If not, rows of both kinds must not share
   /// a step.
   virtual bool kinds_agree() const { return true; }
-  /// Runs `step`, which calls ops. Calls outside of a step are right too, but slower. A backend may record
-  /// the calls of a decode step and later start all of them at once.
+  /// Runs `step`, which calls ops and may be called twice: the second time must be as the first. Calls
+  /// outside of a step are right too, but slower. A backend may record the calls of a decode step and later
+  /// start all of them at once.
   virtual void run_step(const StepShape& shape, const std::function<void()>& step) = 0;
 
   /// Sums `bytes` of device memory with all threads, for measuring bandwidth. @return seconds taken

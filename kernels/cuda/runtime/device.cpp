@@ -24,7 +24,7 @@ bool has_usable_device() {
          major >= least_major;
 }
 
-Device::Device(int ordinal, std::int64_t limit) : ordinal_(ordinal), limit_(limit) {
+Device::Device(int ordinal, std::int64_t limit) : limit_(limit) {
   int n = 0;
   const std::string option = "--device cuda:" + std::to_string(ordinal);
   check(cudaGetDeviceCount(&n), option);

@@ -24,7 +24,6 @@ class Device final : public DeviceAllocator {
   /// @throws Error (device) if there is no such device, or its compute capability is below 8.0
   Device(int ordinal, std::int64_t limit);
 
-  int ordinal() const { return ordinal_; }
   std::string description() const;  ///< "CUDA, NVIDIA H100 80GB HBM3, 79 GiB"
   DeviceMemory memory() const;
 
@@ -33,7 +32,6 @@ class Device final : public DeviceAllocator {
   void free(void* memory) override;
 
  private:
-  int ordinal_;
   cudaDeviceProp properties_{};
   std::int64_t limit_;
   std::int64_t used_ = 0;                         // of it, by this object

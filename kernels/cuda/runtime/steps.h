@@ -60,11 +60,17 @@ class Steps {
         put_bytes(values.data(), values.size_bytes(), std::max(values.size_bytes(), room * sizeof(T))));
   }
 
+  /// Makes values part of what the step is known by. None may have padding.
+  template <class... Values>
+  void identify(const Values&... values) {
+    (hash_.add(&values, sizeof(values)), ...);
+  }
+
   /// Starts kernels, unless only data is put. `values` are all that the kernels are given by value: pointers
   /// and numbers.
   template <class Start, class... Values>
   void launch(Start&& start, const Values&... values) {
-    (hash_.add(&values, sizeof(values)), ...);
+    identify(values...);
     if (mode_ != Mode::put_only) start(stream_);
   }
 
