@@ -23,9 +23,8 @@ namespace cga::cuda {
 /// What identifies a step: everything its kernels are given by value. FNV-1a, 64 bits.
 class StepHash {
  public:
-  void add(const void* data, std::size_t bytes) {
-    const auto* at = static_cast<const unsigned char*>(data);
-    for (std::size_t i = 0; i < bytes; ++i) value_ = (value_ ^ at[i]) * 0x100000001b3u;
+  void add(std::span<const std::byte> bytes) {
+    for (const std::byte byte : bytes) value_ = (value_ ^ std::to_integer<unsigned>(byte)) * 0x100000001b3u;
   }
   std::uint64_t value() const { return value_; }
 
@@ -63,7 +62,7 @@ class Steps {
   /// Makes values part of what the step is known by. None may have padding.
   template <class... Values>
   void identify(const Values&... values) {
-    (hash_.add(&values, sizeof(values)), ...);
+    (hash_.add(std::as_bytes(std::span<const Values, 1>(&values, 1))), ...);
   }
 
   /// Starts kernels, unless only data is put. `values` are all that the kernels are given by value: pointers
