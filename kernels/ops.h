@@ -292,9 +292,10 @@ class Ops {
   virtual void encode_pages(const EncodeParams& params) = 0;
 
   /// Reconstructs some channels of coded units. A value depends on nothing but its unit's codes and the
-  /// transform. Tolerance 2e-4 relative (L2, a token, of its distance to the mean): components whose basis is
-  /// int8 may be rounded to int16 before they are multiplied. Rounding the result to bf16 adds 2e-3, and the
-  /// codes themselves are off by 10 to 100 times as much.
+  /// transform. Tolerance 2e-2 relative (L2, a token, of its distance to the mean): components whose basis is
+  /// int8 may be rounded to int8 before they are multiplied, which takes 2e-3 to 5e-3 where a block's
+  /// components are of about one size. Residents, in int8 too, add as much, and the codes themselves are off
+  /// by 0.05 to 0.3.
   virtual void decode_units(const DecodeParams& params) = 0;
 
   /// Reads pages of exact keys and values as rows for encode_pages. Tolerance 1e-6 relative (L2, a token).
