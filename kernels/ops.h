@@ -168,6 +168,9 @@ struct ScoredRow {
   std::int32_t row = 0;                 // of the batch
   std::int32_t first = 0, last = 0;     // units, 16 tokens each, counted from position 0
   std::span<const std::int32_t> pages;  // [>= ceil(last / 4)], ids of index pages
+  /// For top_units: what the row's predecessor chose, or null. [count], ascending; either of an earlier call,
+  /// or of the row just before this one in the same call, in TopUnitsParams::units.
+  const std::int32_t* before = nullptr;
 };
 
 struct ScoreUnitsParams {
@@ -184,8 +187,9 @@ struct ScoreUnitsParams {
 struct TopUnitsParams {
   const float* scores = nullptr;  // [rows.size(), stride], f32
   std::int64_t stride = 0;
-  std::span<const ScoredRow> rows;  // only first and last are read; last - first >= count
+  std::span<const ScoredRow> rows;  // pages are not read; last - first >= count
   std::int32_t count = 0;
+  float bonus = 0.0f;             // added to the scores of units that the row's predecessor chose
   std::int32_t* units = nullptr;  // [rows.size(), count]
 };
 
@@ -317,8 +321,8 @@ class Ops {
   /// nothing but its row, its keys and the number of heads. Tolerance 1e-5 relative, given the same codes.
   virtual void score_units(const ScoreUnitsParams& params) = 0;
 
-  /// The `count` units of each row with the highest scores, ties to the lower unit, in ascending order.
-  /// Exact.
+  /// The `count` units of each row with the highest scores, the bonus included, ties to the lower unit, in
+  /// ascending order. Exact.
   virtual void top_units(const TopUnitsParams& params) = 0;
 
   /// Adds to mass[t, u] what the heads of row t attend to unit u with: their softmax weights over positions 0

@@ -45,6 +45,7 @@ struct EngineOptions {
   KvSelect kv_select = KvSelect::automatic;
   std::int32_t kv_budget = -1;   ///< archived tokens that a query reads, a multiple of 16; -1: default
   std::int32_t kv_refresh = -1;  ///< tokens that share a choice: 1, 2, 4 … 64; -1: default
+  float kv_inertia = -1;         ///< nats of score by which a choice holds on to the one before; -1: default
   std::int32_t kv_followup_from =
       -1;                          ///< later text of fewer tokens is read like generated text; -1: default
   bool keeps_marked = false;       ///< room to go back to Session::mark() without reading again
