@@ -168,9 +168,9 @@ struct ScoredRow {
   std::int32_t row = 0;                 // of the batch
   std::int32_t first = 0, last = 0;     // units, 16 tokens each, counted from position 0
   std::span<const std::int32_t> pages;  // [>= ceil(last / 4)], ids of index pages
-  /// For top_units: what the row's predecessor chose, or null. [count], ascending; either of an earlier call,
+  /// For top_units: what the row's predecessor chose, ascending, or null; either of an earlier call,
   /// or of the row just before this one in the same call, in TopUnitsParams::units.
-  const std::int32_t* before = nullptr;
+  const std::int32_t* before = nullptr;  // [count], i32
 };
 
 struct ScoreUnitsParams {

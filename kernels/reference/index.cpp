@@ -128,10 +128,9 @@ void ReferenceOps::top_units(const TopUnitsParams& params) {
     }
     std::vector<std::int32_t> order(static_cast<std::size_t>(row.last - row.first));
     std::iota(order.begin(), order.end(), row.first);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::int32_t a, std::int32_t b) {
-                       return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
-                     });
+    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+      return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
+    });
     std::copy_n(order.begin(), params.count, chosen);
     std::sort(chosen, chosen + params.count);
     chosen += params.count;

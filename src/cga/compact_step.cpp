@@ -128,8 +128,8 @@ void CompactStep::score(std::size_t group, const NormedRows& input) {
     for (const ScoredRow& row : scored_) {
       cache_.counts_.index_bytes += (row.last - row.first) * cache_.index()->layout().unit_bytes();
     }
-    index_->choose(static_cast<std::int32_t>(group), input, scored_, budget,
-                   cache_.settings().inertia, picked_.data());
+    index_->choose(static_cast<std::int32_t>(group), input, scored_, budget, cache_.settings().inertia,
+                   picked_.data());
   } else {
     choose_by_mass(budget);
   }

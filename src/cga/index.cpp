@@ -117,12 +117,8 @@ void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<co
                    .rows = rows,
                    .scores = scores,
                    .stride = stride});
-  ops.top_units({.scores = scores,
-                 .stride = stride,
-                 .rows = rows,
-                 .count = count,
-                 .bonus = bonus,
-                 .units = units});
+  ops.top_units(
+      {.scores = scores, .stride = stride, .rows = rows, .count = count, .bonus = bonus, .units = units});
 }
 
 }  // namespace cga

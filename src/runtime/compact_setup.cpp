@@ -33,7 +33,8 @@ BaseModel base_model(const Family& family, const Hparams& hparams) {
 bool sets_cga_options(const EngineOptions& options) {
   return !options.sidecar.empty() || options.kv_bits != 0 || options.kv_window >= 0 ||
          options.kv_sparse_from >= 0 || options.kv_residents >= 0 || options.kv_budget >= 0 ||
-         options.kv_refresh >= 0 || options.kv_inertia >= 0 || options.kv_followup_from >= 0 || options.kv_select != KvSelect::automatic;
+         options.kv_refresh >= 0 || options.kv_inertia >= 0 || options.kv_followup_from >= 0 ||
+         options.kv_select != KvSelect::automatic;
 }
 
 void require(bool holds, const char* option, const std::string& found, const char* expected) {

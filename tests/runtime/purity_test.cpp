@@ -159,7 +159,8 @@ TEST_CASE("a session's next logits depend on its text, spans and settings alone"
       const bool same =
           std::equal(wanted.begin(), wanted.end(), logits.begin() + static_cast<std::ptrdiff_t>(i * n_vocab));
       INFO("session " << i << ":" << both[i].trace << "; sparse from " << plain.kv_sparse_from << ", refresh "
-                      << plain.kv_refresh << ", inertia " << plain.kv_inertia << ", marks " << busy.keeps_marked);
+                      << plain.kv_refresh << ", inertia " << plain.kv_inertia << ", marks "
+                      << busy.keeps_marked);
       CHECK(same);
     }
   }

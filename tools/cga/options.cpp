@@ -160,8 +160,9 @@ void add_kv_options(CLI::App& command, EngineOptions& engine) {
   add_tokens(command, "--kv-refresh", engine.kv_refresh,
              "Tokens that share a choice: 1 (default), 2, 4 … 64: speed for quality");
   command
-      .add_option("--kv-inertia", engine.kv_inertia,
-                  "Nats by which another archived token must score higher than one that was chosen a token ago")
+      .add_option(
+          "--kv-inertia", engine.kv_inertia,
+          "Nats by which another archived token must score higher than one that was chosen a token ago")
       ->check(CLI::Range(0.0, 100.0))
       ->type_name("X")
       ->group("KV cache");

@@ -48,7 +48,7 @@ HWY_INLINE void scale_to_bytes(const std::int16_t* levels, const std::int16_t* f
   const Words words;
   const Bytes bytes;
   // Of each lane of 32 bits the low bytes of both numbers, first or last.
-  alignas(16) static constexpr std::uint8_t first[16] = {0, 2, 128, 128, 4,  6,  128, 128,
+  alignas(16) static constexpr std::uint8_t first[16] = {0, 2,  128, 128, 4,  6,  128, 128,
                                                          8, 10, 128, 128, 12, 14, 128, 128};
   alignas(16) static constexpr std::uint8_t last[16] = {128, 128, 0, 2,  128, 128, 4,  6,
                                                         128, 128, 8, 10, 128, 128, 12, 14};
@@ -89,8 +89,8 @@ HWY_INLINE void multiply_byte_rows(const std::int8_t* y, const std::int8_t* b, c
   const Bytes bytes;
   const hn::Repartition<std::uint16_t, F> pairs;
   // Two pairs of every channel lie 32 bytes apart; a four has them in one lane.
-  alignas(64) static constexpr std::uint16_t together[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,
-                                                             21, 6, 22, 7,  23, 8,  24, 9,  25, 10, 26,
+  alignas(64) static constexpr std::uint16_t together[32] = {0,  16, 1,  17, 2,  18, 3,  19, 4,  20, 5,
+                                                             21, 6,  22, 7,  23, 8,  24, 9,  25, 10, 26,
                                                              11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
   const auto fours = hn::Load(pairs, together);
   const auto sign = hn::Set(bytes, basis_offset);
