@@ -19,7 +19,7 @@ using namespace cga::test;
 namespace {
 
 constexpr float infinity = std::numeric_limits<float>::infinity();
-const float nan = std::numeric_limits<float>::quiet_NaN();
+const float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
 struct Backends {
   std::unique_ptr<Backend> cpu = make_backend("cpu", 2), scalar = make_backend("scalar", 1);
@@ -60,11 +60,11 @@ TEST_CASE("both zeros are one value", "[shortlist]") {
 
 TEST_CASE("the first value that is no logit is told, and other rows are as they were", "[shortlist]") {
   Backends backends;
-  const std::vector<float> logits = {0.0f,      1.0f,      -infinity, 2.0f,       //
-                                     0.0f,      infinity,  nan,       2.0f,       //
-                                     nan,       infinity,  -infinity, 2.0f,       //
-                                     0.0f,      0.0f,      -infinity, -infinity,  //
-                                     -infinity, -infinity, -infinity, -infinity};
+  const std::vector<float> logits = {0.0f,         1.0f,      -infinity,    2.0f,       //
+                                     0.0f,         infinity,  not_a_number, 2.0f,       //
+                                     not_a_number, infinity,  -infinity,    2.0f,       //
+                                     0.0f,         0.0f,      -infinity,    -infinity,  //
+                                     -infinity,    -infinity, -infinity,    -infinity};
   for (Backend* backend : {backends.cpu.get(), backends.scalar.get()}) {
     INFO(backend->name());
     const TakenShortlists taken = take_shortlists(*backend, logits, 5, 2);
