@@ -57,8 +57,8 @@ bool read_prompt(Engine& engine, Session& session, std::span<const TokenId> prom
   return true;
 }
 
-/// The token after the last one that was run. The time counts to the prompt or to decoding, whichever led here:
-/// on a device it is here that one waits for it.
+/// The token after the last one that was run. The time counts to the prompt or to decoding, whichever led
+/// here: on a device it is here that one waits for it.
 TokenId sample(Engine& engine, Sampler& sampler, double& seconds) {
   const Stopwatch watch;
   const TokenId id = engine.sample(0, sampler);
