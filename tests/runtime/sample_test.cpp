@@ -80,7 +80,7 @@ std::filesystem::path damaged_model(TokenId token) {
   const std::size_t row = table.size() / 284 * static_cast<std::size_t>(token);
   const std::size_t at = bytes.find(text) + row;
   bytes[at] = 0x00, bytes[at + 1] = 0x7e;  // the scale of its first block, in f16
-  const std::filesystem::path path = std::filesystem::temp_directory_path() / "cga-sample-test.gguf";
+  std::filesystem::path path = std::filesystem::temp_directory_path() / "cga-sample-test.gguf";
   std::ofstream(path, std::ios::binary) << bytes;
   return path;
 }

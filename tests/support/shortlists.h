@@ -80,7 +80,7 @@ inline TakenShortlists take_shortlists(Backend& backend, const std::vector<float
   return taken;
 }
 
-/// What the contract does not allow; empty if nothing.
+/// What the contract does not allow; "none" if nothing.
 inline std::string difference(const TakenShortlists& actual, const TakenShortlists& expected) {
   const std::size_t n_rows = expected.summaries.size(), k = expected.likeliest.size() / n_rows;
   for (std::size_t row = 0; row < n_rows; ++row) {
@@ -104,7 +104,7 @@ inline std::string difference(const TakenShortlists& actual, const TakenShortlis
              std::to_string(x.logit) + " for " + std::to_string(y.id) + ", " + std::to_string(y.logit);
     }
   }
-  return "";
+  return "none";
 }
 
 }  // namespace cga::test
