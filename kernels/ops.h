@@ -11,6 +11,7 @@
 #include <span>
 #include <utility>
 
+#include "cga/shortlist.h"
 #include "tensor/index_layout.h"
 #include "tensor/kv_layout.h"
 #include "tensor/latent_layout.h"
@@ -204,6 +205,14 @@ struct AttentionMassParams {
   LayerPages residents = {};  // as in AttendParams
 };
 
+struct ShortlistParams {
+  const float* logits = nullptr;  // [n_rows, n_vocab], f32
+  std::int64_t n_rows = 0, n_vocab = 0;
+  std::int32_t k = 0;                 // 1 to n_vocab, and no more than longest_shortlist allows
+  Candidate* likeliest = nullptr;     // [n_rows, k], in host memory
+  LogitSummary* summaries = nullptr;  // [n_rows], in host memory
+};
+
 /// Whole pages of one layer from one place to another.
 struct CopyPagesParams {
   LayerPages from, to;  // of one layout, in memory of one backend
@@ -338,6 +347,15 @@ class Ops {
 
   /// out[i] = x[rows[i]].  x: [n_tokens, dim], f32; out: [rows.size(), dim], f32; rows ascending. Exact.
   virtual void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) = 0;
+
+  /// The longest shortlist that may be taken of rows of n_vocab logits; 0: sample from whole rows instead,
+  /// because reading them is as fast, or because there is no shortlist of rows as long as these.
+  virtual std::int32_t longest_shortlist(std::int64_t /*n_vocab*/) const { return 0; }
+
+  /// The k likeliest tokens of each row and a summary of all (cga/shortlist.h), to host memory; they are
+  /// there when it returns. Not part of a step. A row's results do not depend on other rows, nor its summary
+  /// on k. Exact; sums within 5e-6 relative, added in an order that n_vocab alone decides.
+  virtual void shortlist(const ShortlistParams& params) = 0;
 
   // Steps of a layer that a backend may run as one kernel. Each is by default what it is made of, and its
   // tolerance is theirs.
