@@ -73,14 +73,14 @@ TEST_CASE("shortlists of whole vocabularies are the oracle's", "[gpu][shortlist]
   reserve(*cuda);
   const auto scalar = make_backend("scalar", 1);
   for (const std::int64_t n_vocab : {49'152, 128'256, 151'936, 64 * 4096}) {
-    REQUIRE(cuda->ops().longest_shortlist(n_vocab) == 256);
+    REQUIRE(cuda::longest_shortlist(n_vocab) == 256);
     for (const LogitKind kind : logit_kinds) {
       for (const std::int64_t n_rows : {1, 5}) {
         check_against_oracle(*cuda, *scalar, random_logits(kind, n_rows * n_vocab, 2), n_rows, name_of(kind));
       }
     }
   }
-  REQUIRE(cuda->ops().longest_shortlist(64 * 4096 + 1) == 0);
+  REQUIRE(cuda::longest_shortlist(64 * 4096 + 1) == 0);
 }
 
 TEST_CASE("a likely token is found wherever it stands", "[gpu][shortlist]") {
