@@ -24,14 +24,17 @@ struct DecodeSlot {
 
 /// Steps under way in a warp: all together 50 to 65 KB a CTA, so that two fit a multiprocessor.
 template <int panels, int units>
-constexpr int ring_slots = panels == 1 ? 8 : units == 1 ? 6 : 4;
+constexpr int ring_slots = panels == 1  ? 8
+                           : units == 1 ? 6
+                                        : 4;
 
 template <int panels>
-constexpr int sum_stride = panels * panel_channels + 4;  // floats of a token: lanes differ in bank
+constexpr int sum_stride = panels* panel_channels + 4;  // floats of a token: lanes differ in bank
 
 template <int panels, int units>
 constexpr int decode_shared_bytes() {
-  constexpr int ring = decode_warps * ring_slots<panels, units> * static_cast<int>(sizeof(DecodeSlot<panels, units>));
+  constexpr int ring =
+      decode_warps * ring_slots<panels, units> * static_cast<int>(sizeof(DecodeSlot<panels, units>));
   constexpr int sums = decode_warps * unit_tokens * sum_stride<panels> * 4;
   return ring > sums ? ring : sums;
 }
@@ -85,8 +88,7 @@ __device__ inline Components dequantise(const std::uint8_t* packed, const float*
   for (int j = 0; j < 4; ++j) {
     for (int h = 0; h < 2; ++h) {
       const int code = codes[j][h];
-      const float level =
-          bits == 8 ? (static_cast<float>(code) - 127.5f) * (11.0f / 255.0f) : levels[code];
+      const float level = bits == 8 ? (static_cast<float>(code) - 127.5f) * (11.0f / 255.0f) : levels[code];
       y[j][h] = level * factor[j];
     }
   }
@@ -194,7 +196,8 @@ class DecodeWarp {
     std::uint32_t a[4];
     for (int p = 0; p < panels; ++p) {
       if (component < w) {
-        const std::int64_t part = std::int64_t{panel_ + p} * (w / step_components) + component / step_components;
+        const std::int64_t part =
+            std::int64_t{panel_ + p} * (w / step_components) + component / step_components;
         const uint4* const from = reinterpret_cast<const uint4*>(args_.latent.wide) + part * 64 + lane;
         const uint4 parts[2] = {from[0], from[32]};
         for (int i = 0; i < 2; ++i) {
@@ -250,7 +253,8 @@ __global__ void __launch_bounds__(decode_threads, 2) decode_kernel(DecodeArgs ar
   __shared__ float levels[3][16];
   const int warp = threadIdx.x / 32, first_unit = blockIdx.x * units;
   const Piece piece = args.pieces[blockIdx.y];
-  for (int i = threadIdx.x; i < 48; i += decode_threads) levels[i / 16][i % 16] = args.latent.tables->levels[i / 16][i % 16];
+  for (int i = threadIdx.x; i < 48; i += decode_threads)
+    levels[i / 16][i % 16] = args.latent.tables->levels[i / 16][i % 16];
   __syncthreads();
   using Warp = DecodeWarp<panels, units>;
   auto* const rings = reinterpret_cast<typename Warp::Slot*>(decode_memory);
@@ -272,8 +276,8 @@ __global__ void __launch_bounds__(decode_threads, 2) decode_kernel(DecodeArgs ar
       for (int part = 0; part < decode_warps; ++part) {
         sum += sums[(part * unit_tokens + token) * stride + i % channels];
       }
-      write(std::int64_t{first_unit + u} * unit_tokens + token, channel,
-            piece.column + channel - piece.begin, sum);
+      write(std::int64_t{first_unit + u} * unit_tokens + token, channel, piece.column + channel - piece.begin,
+            sum);
     }
   }
 }

@@ -22,7 +22,8 @@ __device__ float row_power(float largest) {
 }
 
 /// Grid: [rows].
-__global__ void __launch_bounds__(split_threads) split_kernel(LatentData latent, const float* x, SplitRows z) {
+__global__ void __launch_bounds__(split_threads)
+    split_kernel(LatentData latent, const float* x, SplitRows z) {
   __shared__ float parts[split_threads / 32];
   const std::int64_t first = std::int64_t{blockIdx.x} * latent.n;
   float largest = 0.0f;

@@ -55,9 +55,10 @@ __device__ int2 stored_pair(RopePairs pairs, int i, int half) {
 /// Elements of a vector in a page's row of keys or values.
 template <KvElement element>
 __device__ Stored<element>* page_row(const FrameArgs& args, const FrameVector& vector, int page, int token) {
-  const PageView<element> view{nullptr, args.layout.n_kv_heads, args.layout.head_dim};
-  const std::int64_t block = view.block(page, vector.plane, vector.head) - static_cast<const std::byte*>(nullptr);
-  return reinterpret_cast<Stored<element>*>(args.bases[vector.layer] + block +
+  std::byte* const base = args.bases[vector.layer];
+  const PageView<element> view{base, args.layout.n_kv_heads, args.layout.head_dim};
+  const std::int64_t block = view.block(page, vector.plane, vector.head) - base;
+  return reinterpret_cast<Stored<element>*>(base + block +
                                             token * code_row_bytes<element>(args.layout.head_dim));
 }
 
@@ -98,8 +99,8 @@ __device__ int2 place_of(const FrameArgs& args, const FrameVector& v, int i) {
   return stored_pair(v.plane == 1 ? RopePairs::halves : args.pairs, i, v.half);
 }
 
-/// i8_code, whose product and sum a compiler for GPUs would fuse: then a tie would be decided by the product's
-/// rounding error.
+/// i8_code, whose product and sum a compiler for GPUs would fuse: then a tie would be decided by the
+/// product's rounding error.
 __device__ std::int8_t unfused_code(float value, float inverse) {
   constexpr float to_integer = 12582912.0f;
   return static_cast<std::int8_t>(__fadd_rn(__fmul_rn(value, inverse), to_integer) - to_integer);
@@ -118,8 +119,8 @@ __device__ void scatter_resident(const FrameArgs& args, const FrameVector& v, in
   }
   const I8Scale scale = i8_scale(largest);
   const bool is_key = v.plane == 0;
-  const std::int64_t codes_at = is_key ? key_offset(args.layout, unit, v.head, token)
-                                       : value_offset(args.layout, unit, v.head, token);
+  const std::int64_t codes_at =
+      is_key ? key_offset(args.layout, unit, v.head, token) : value_offset(args.layout, unit, v.head, token);
   const std::int64_t scale_at = is_key ? key_scale_offset(args.layout, unit, v.head, token)
                                        : value_scale_offset(args.layout, unit, v.head, token);
   auto* const codes = reinterpret_cast<std::int8_t*>(args.bases[v.layer] + codes_at);

@@ -23,14 +23,14 @@ struct LatentTables {
 /// to into the range of f16 (prepare.cpp).
 struct LatentData {
   std::int32_t n = 0, m = 0, w = 0;
-  const float* mean = nullptr;               // [n], f32
-  const float* scale = nullptr;              // [n], f32
-  const float* inverse_scale = nullptr;      // [n], f32: 1 / (scale · power)
-  const float* factor = nullptr;             // [n / 128, m], f32: deviation · (scale of the basis) · power
-  const float* inverse_factor = nullptr;     // [m], f32: 1 / (deviation² · power)
-  const std::uint16_t* wide = nullptr;       // [n / 32, w / 16] parts of 512, f16 (pack.h)
-  const std::uint8_t* narrow = nullptr;      // [n / 32, (m - w) / 16] parts of 512, i8 + 128
-  const LatentTables* tables = nullptr;      // [1]
+  const float* mean = nullptr;            // [n], f32
+  const float* scale = nullptr;           // [n], f32
+  const float* inverse_scale = nullptr;   // [n], f32: 1 / (scale · power)
+  const float* factor = nullptr;          // [n / 128, m], f32: deviation · (scale of the basis) · power
+  const float* inverse_factor = nullptr;  // [m], f32: 1 / (deviation² · power)
+  const std::uint16_t* wide = nullptr;    // [n / 32, w / 16] parts of 512, f16 (pack.h)
+  const std::uint8_t* narrow = nullptr;   // [n / 32, (m - w) / 16] parts of 512, i8 + 128
+  const LatentTables* tables = nullptr;   // [1]
 };
 
 struct DecodeArgs {
@@ -44,7 +44,7 @@ struct DecodeArgs {
   const Piece* pieces = nullptr;  // [n_pieces], as wide as `shape` says
   std::int32_t n_pieces = 0;
   DecodeShape shape;
-  float* out = nullptr;      // [n_units, 16, row], f32
+  float* out = nullptr;  // [n_units, 16, row], f32
   std::int64_t row = 0;
 };
 

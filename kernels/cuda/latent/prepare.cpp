@@ -82,8 +82,8 @@ LatentTables make_tables(const LatentView& view) {
     const std::int32_t bits = 1 << width;
     for (std::int32_t code = 0; code < 1 << bits; ++code) {
       tables.levels[width][code] = latent_level(view, bits, code);
-      if (code > 0) tables.borders[width][code - 1] = border(tables.levels[width][code - 1],
-                                                             tables.levels[width][code]);
+      if (code > 0)
+        tables.borders[width][code - 1] = border(tables.levels[width][code - 1], tables.levels[width][code]);
     }
   }
   return tables;

@@ -30,7 +30,8 @@ struct ProjectArgs {
 };
 
 /// Copies 64 rows of a tile.  to: [2, 64, tile_row_bytes], shared
-__device__ inline void fetch_tile(const SplitRows& z, std::int64_t first_row, int n, int tile, std::byte* to) {
+__device__ inline void fetch_tile(const SplitRows& z, std::int64_t first_row, int n, int tile,
+                                  std::byte* to) {
   constexpr int chunks = tile_channels / 8;  // of 16 bytes, a row
   for (int i = threadIdx.x; i < 2 * page_tokens * chunks; i += project_threads) {
     const int plane = i / (page_tokens * chunks), row = i / chunks % page_tokens, chunk = i % chunks;
@@ -51,8 +52,8 @@ struct BasisTile {
     const int lane = threadIdx.x % 32;
     const int first = wide ? 0 : latent.w;
     const std::int64_t n_steps = (wide ? latent.w : latent.m - latent.w) / step_components;
-    const auto* from = wide ? reinterpret_cast<const uint4*>(latent.wide)
-                            : reinterpret_cast<const uint4*>(latent.narrow);
+    const auto* from =
+        wide ? reinterpret_cast<const uint4*>(latent.wide) : reinterpret_cast<const uint4*>(latent.narrow);
     for (int p = 0; p < panels; ++p) {
       const std::int64_t part =
           (std::int64_t{tile} * panels + p) * n_steps + (component - first) / step_components;
@@ -75,7 +76,8 @@ struct BasisTile {
 /// sums[16 components, 32 tokens] of one tile.
 /// @param rows  the warp's 32 tokens in the tile's plane of high; low is tile_plane_bytes further
 template <bool wide>
-__device__ inline void multiply_tile(const BasisTile<wide>& basis, const std::byte* rows, float (&sums)[4][4]) {
+__device__ inline void multiply_tile(const BasisTile<wide>& basis, const std::byte* rows,
+                                     float (&sums)[4][4]) {
   const int lane = threadIdx.x % 32;
   const std::uint32_t from = shared_address(rows + lane % 8 * tile_row_bytes + lane / 8 * 16);
 #pragma unroll
@@ -86,8 +88,8 @@ __device__ inline void multiply_tile(const BasisTile<wide>& basis, const std::by
     for (int plane = 0; plane < 2; ++plane) {
       std::uint32_t z[4][4];  // [8 tokens][8 channels]
       for (int tokens = 0; tokens < 4; ++tokens) {
-        load_matrices(z[tokens], from + plane * tile_plane_bytes + tokens * 8 * tile_row_bytes +
-                                     p * panel_channels * 2);
+        load_matrices(z[tokens],
+                      from + plane * tile_plane_bytes + tokens * 8 * tile_row_bytes + p * panel_channels * 2);
       }
       for (int i = 0; i < 2; ++i) {
         for (int tokens = 0; tokens < 4; ++tokens) {
