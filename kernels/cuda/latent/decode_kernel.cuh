@@ -14,13 +14,17 @@ namespace cga::cuda {
 inline constexpr int decode_warps = 8, decode_threads = 32 * decode_warps;
 
 /// What a warp reads for one step, on its way from global memory. f16 of wide components is not among it:
-/// they are a step or two of a warp, and go to registers.
+/// they are a step or two of a warp, come to the second cache ahead, and go to registers.
 template <int panels, int units>
 struct DecodeSlot {
   uint4 basis[panels][32];
   std::uint8_t codes[units][step_components * unit_tokens];  // as many as there are at 8 bits
   float factors[step_components];
 };
+
+__device__ inline void prefetch(const void* from) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+}
 
 /// Steps under way in a warp: all together 50 to 65 KB a CTA, so that two fit a multiprocessor.
 template <int panels, int units>
@@ -154,7 +158,12 @@ class DecodeWarp {
       if (4 * lane < step_components) {
         copy_async(shared_address(&slot.factors[4 * lane]), factors_ + component + 4 * lane);
       }
-      if (component >= w) {
+      if (component < w) {
+        for (int p = 0; p < panels; ++p) {
+          prefetch(wide_part(p, component));
+          prefetch(wide_part(p, component) + 32);
+        }
+      } else {
         const std::int64_t panel_steps = (args_.latent.m - w) / step_components;
         for (int p = 0; p < panels; ++p) {
           const std::int64_t part = (panel_ + p) * panel_steps + (component - w) / step_components;
@@ -173,6 +182,13 @@ class DecodeWarp {
     for (int u = 0; u < units; ++u) {
       y[u] = dequantise<bits>(slot.codes[u], levels, slot.factors, lane / 4, lane % 4);
     }
+  }
+
+  /// A lane's 16 bytes of the first 16 channels of a panel; those of the others are 32 further.
+  __device__ const uint4* wide_part(int panel, int component) const {
+    const std::int64_t part =
+        std::int64_t{panel_ + panel} * (args_.latent.w / step_components) + component / step_components;
+    return reinterpret_cast<const uint4*>(args_.latent.wide) + part * 64 + threadIdx.x % 32;
   }
 
   __device__ void multiply(int step, const Slot& slot, const float (*levels)[16]) {
@@ -196,9 +212,7 @@ class DecodeWarp {
     std::uint32_t a[4];
     for (int p = 0; p < panels; ++p) {
       if (component < w) {
-        const std::int64_t part =
-            std::int64_t{panel_ + p} * (w / step_components) + component / step_components;
-        const uint4* const from = reinterpret_cast<const uint4*>(args_.latent.wide) + part * 64 + lane;
+        const uint4* const from = wide_part(p, component);
         const uint4 parts[2] = {from[0], from[32]};
         for (int i = 0; i < 2; ++i) {
           take_part(a, parts[i]);
@@ -214,12 +228,16 @@ class DecodeWarp {
     }
   }
 
+  /// All high parts before the low ones: the next product with the same sums has to wait for this one.
   __device__ void add_products(const std::uint32_t (&a)[4], const Components (&y)[units], int tile) {
     for (int u = 0; u < units; ++u) {
       for (int h = 0; h < 2; ++h) {
-        const SplitPair(&pairs)[2] = y[u].pairs[h];
-        mma<__half>(sums[u][tile][h], a, pairs[0].high, pairs[1].high);
-        mma<__half>(sums[u][tile][h], a, pairs[0].low, pairs[1].low);
+        mma<__half>(sums[u][tile][h], a, y[u].pairs[h][0].high, y[u].pairs[h][1].high);
+      }
+    }
+    for (int u = 0; u < units; ++u) {
+      for (int h = 0; h < 2; ++h) {
+        mma<__half>(sums[u][tile][h], a, y[u].pairs[h][0].low, y[u].pairs[h][1].low);
       }
     }
   }

@@ -101,7 +101,7 @@ __device__ inline void multiply_tile(const BasisTile<wide>& basis, const std::by
 }
 
 /// The nearest level of a value of unit variance; of two the lower.
-/// @param borders  [16], of the width
+/// @param borders  [16], of the width if it is less than 8
 __device__ inline std::uint32_t nearest_level(float value, int bits, const float* borders) {
   if (bits == 8) {
     return static_cast<std::uint32_t>(fminf(fmaxf(ceilf(value * (255.0f / 11.0f) + 127.0f), 0.0f), 255.0f));
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(project_threads, wide ? 1 : 2) project_kernel(
       for (int i = 0; i < 4; ++i) {
         const int tokens = 2 * u + i / 2;
         const float value = all[tokens][2 * r + i % 2] * inverse * per_row[tokens][i % 2];
-        codes[i] = nearest_level(value, block.bits, borders[block.bits / 2]);
+        codes[i] = nearest_level(value, block.bits, borders[min(block.bits / 2, 2)]);
       }
       const int unit = args.units[blockIdx.x * page_units + half * 2 + u];
       std::byte* const to = args.coded + unit * args.unit_bytes + block.offset;
