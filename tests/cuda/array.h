@@ -15,7 +15,11 @@ class Array {
  public:
   Array(Backend& backend, const std::vector<T>& values)
       : backend_(backend), n_(values.size()), buffer_(backend.allocate(n_ * sizeof(T) + 16, "test")) {
-    if (n_ > 0) backend.write(buffer_->data(), values.data(), n_ * sizeof(T));
+    set(values);
+  }
+  /// @param values  as many as before
+  void set(const std::vector<T>& values) const {
+    if (n_ > 0) backend_.write(at(), values.data(), n_ * sizeof(T));
   }
   T* at() const { return buffer_->template as<T>(); }
   std::vector<T> values() const {

@@ -23,7 +23,7 @@ struct DecodeSlot {
 };
 
 __device__ inline void prefetch(const void* from) {
-  asm volatile("prefetch.global.L2 [%0];" ::"l"(from));
+  asm volatile("prefetch.L2 [%0];" ::"l"(from));
 }
 
 /// Steps under way in a warp: all together 50 to 65 KB a CTA, so that two fit a multiprocessor.
