@@ -195,24 +195,27 @@ TEST_CASE("rates at which nothing or everything is kept, and values beyond all l
 TEST_CASE("neighbours leave no trace in codes on the device", "[gpu][latent]") {
   const auto cuda = gpu();
   if (!cuda) return;
-  Transform transform({384, 320, 64});
-  const LatentLayout layout(mixed_bits(transform.view()));
-  const Codec device(*cuda, transform.view(), layout);
-  const std::ptrdiff_t row = 384 * 64;
-  const std::vector<float> x = transform.tokens(6 * 64);
-  const std::vector<std::int32_t> pages = {4, 0, 7, 2, 1, 5};  // more than a slab
-  const std::vector<std::byte> together = device.encode(x, pages);
-  const auto page_bytes = static_cast<std::ptrdiff_t>(layout.page_bytes());
-  for (std::size_t p = 0; p < pages.size(); ++p) {
-    const auto from = x.begin() + static_cast<std::ptrdiff_t>(p) * row;
-    const std::vector<std::byte> alone = device.encode({from, from + row}, {0});
-    CHECK(std::equal(alone.begin(), alone.end(), together.begin() + pages[p] * page_bytes));
+  // Of the second, four pages are coded as wholes and one by halves, where there are 132 multiprocessors.
+  for (const LatentShape& shape : {LatentShape{384, 320, 64}, LatentShape{128, 1600, 64}}) {
+    Transform transform(shape);
+    const LatentLayout layout(mixed_bits(transform.view()));
+    const Codec device(*cuda, transform.view(), layout);
+    const auto row = static_cast<std::ptrdiff_t>(shape.n * page_tokens);
+    const std::vector<float> x = transform.tokens(6 * 64);
+    const std::vector<std::int32_t> pages = {4, 0, 7, 2, 1, 5};  // more than a slab
+    const std::vector<std::byte> together = device.encode(x, pages);
+    const auto page_bytes = static_cast<std::ptrdiff_t>(layout.page_bytes());
+    for (std::size_t p = 0; p < pages.size(); ++p) {
+      const auto from = x.begin() + static_cast<std::ptrdiff_t>(p) * row;
+      const std::vector<std::byte> alone = device.encode({from, from + row}, {0});
+      CHECK(std::equal(alone.begin(), alone.end(), together.begin() + pages[p] * page_bytes));
+    }
+    for (const std::int32_t untouched : {3, 6}) {
+      const auto at = together.begin() + untouched * page_bytes;
+      CHECK(std::all_of(at, at + page_bytes, [](std::byte byte) { return byte == poison; }));
+    }
+    CHECK(device.encode({}, {}).empty());
   }
-  for (const std::int32_t untouched : {3, 6}) {
-    const auto at = together.begin() + untouched * page_bytes;
-    CHECK(std::all_of(at, at + page_bytes, [](std::byte byte) { return byte == poison; }));
-  }
-  CHECK(device.encode({}, {}).empty());
 }
 
 TEST_CASE("neighbours and the choice of channels leave no trace in reconstructions on the device",

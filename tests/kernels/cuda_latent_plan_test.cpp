@@ -111,6 +111,13 @@ TEST_CASE("calls are cut into more CTAs the smaller they are", "[latent][plan]")
   }
 }
 
+TEST_CASE("pages are coded by halves where there are multiprocessors for both", "[latent][plan]") {
+  CHECK_FALSE(whole_pages(2, 4, 132));  // the wide components of a slab
+  CHECK_FALSE(whole_pages(34, 1, 132));
+  CHECK(whole_pages(34, 4, 132));
+  CHECK(whole_pages(34, 1, 46));
+}
+
 TEST_CASE("blocks are those that have bits, where their codes are", "[latent][plan]") {
   const std::vector<std::uint8_t> bits{8, 0, 4, 2, 0, 1};
   const LatentLayout layout(bits);

@@ -4,12 +4,15 @@
 
 namespace cga::cuda {
 
-DecodeShape choose_decode_shape(std::int64_t n_channels, std::int64_t n_units) {
-  int device = 0, multiprocessors = 0;
+int multiprocessors_in_use() {
+  int device = 0, n = 0;
   check(cudaGetDevice(&device), "the device's shape");
-  check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
-        "the device's shape");
-  return decode_shape(n_channels, n_units, multiprocessors);
+  check(cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device), "the device's shape");
+  return n;
+}
+
+DecodeShape choose_decode_shape(std::int64_t n_channels, std::int64_t n_units) {
+  return decode_shape(n_channels, n_units, multiprocessors_in_use());
 }
 
 void decode_units(const DecodeArgs& args, cudaStream_t stream) {

@@ -58,6 +58,7 @@ struct Subtract {
 
 void encode_slab(const EncodeArgs& args, cudaStream_t stream) {
   const LatentData& latent = args.latent;
+  const int multiprocessors = multiprocessors_in_use();
   auto* const high = reinterpret_cast<__half*>(args.scratch);
   __half* const low = high + std::int64_t{slab_rows} * latent.n;
   const SplitRows z{high, low, reinterpret_cast<float*>(low + std::int64_t{slab_rows} * latent.n)};
@@ -72,7 +73,7 @@ void encode_slab(const EncodeArgs& args, cudaStream_t stream) {
                          .units = args.units,
                          .n_pages = args.n_units / page_units};
   if (args.n_wide > 0) {
-    launch_project<true>(wide, stream);
+    launch_project<true>(wide, multiprocessors, stream);
     constexpr DecodeShape shape{2, 2};
     const DecodeArgs restored{.latent = latent,
                               .blocks = args.blocks,
@@ -86,11 +87,10 @@ void encode_slab(const EncodeArgs& args, cudaStream_t stream) {
                               .shape = shape};
     launch_decode_kernel<2, 2>(restored, Subtract{latent, args.x, z}, stream);
   }
-  if (args.n_blocks == args.n_wide) return;
   ProjectArgs narrow = wide;
   narrow.blocks += args.n_wide;
   narrow.n_blocks = args.n_blocks - args.n_wide;
-  launch_project<false>(narrow, stream);
+  launch_project<false>(narrow, multiprocessors, stream);
 }
 
 }  // namespace

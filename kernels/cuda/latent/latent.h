@@ -28,6 +28,8 @@ std::unique_ptr<PreparedLatent> prepare_latent(DeviceAllocator& allocator, cudaS
                                                const LatentView& view);
 std::int64_t prepared_latent_bytes(const LatentView& view);
 
+int multiprocessors_in_use();
+
 /// The shape in which this device decodes such a call.
 DecodeShape choose_decode_shape(std::int64_t n_channels, std::int64_t n_units);
 

@@ -75,6 +75,12 @@ constexpr DecodeShape decode_shape(std::int64_t n_channels, std::int64_t n_units
   return {1, 1};
 }
 
+/// Whether a CTA that codes has all tokens of a page: half of them, where there are multiprocessors for both
+/// halves, take little more than half as long.
+constexpr bool whole_pages(std::int32_t n_blocks, std::int32_t n_pages, std::int32_t multiprocessors) {
+  return 2 * n_blocks * n_pages > multiprocessors;
+}
+
 /// Bytes that coding takes beside its arguments: a slab's rows in two f16 a channel, and a number each.
 constexpr std::int64_t encode_scratch_bytes(std::int64_t n) {
   return slab_rows * (n * 4 + 4);

@@ -1,5 +1,6 @@
-// Codes of one block of 64 components for one page: 64 × 64 inner products over all channels, and the nearest
-// levels. Four of eight warps have 16 components each of tokens 0 to 31, the others of tokens 32 to 63.
+// Codes of one block of 64 components for a page or half of one: 64 × 64 or 64 × 32 inner products over all
+// channels, and the nearest levels. Four of eight warps have 16 components each of the first half of the
+// tokens, the others of the second.
 //
 // Products of a tile of 128 channels are added up by the tensor cores; what a tile gives is multiplied by the
 // tile's scale and added to the others in f32. So an element of the basis is as exact as it is stored, and no
@@ -15,8 +16,14 @@ namespace cga::cuda {
 inline constexpr int project_threads = 256;
 inline constexpr int tile_channels = static_cast<int>(basis_scale_channels);
 inline constexpr int tile_row_bytes = 2 * tile_channels + 16;  // rows of ldmatrix differ in bank
-inline constexpr int tile_plane_bytes = page_tokens * tile_row_bytes;
-inline constexpr int project_shared_bytes = 2 * 2 * tile_plane_bytes;  // two tiles of high and low
+
+/// Rows of z in shared memory: two tiles of high and low.
+template <int tokens>
+struct TileRows {
+  static constexpr int plane_bytes = tokens * tile_row_bytes;
+  static constexpr int tile_bytes = 2 * plane_bytes;
+  static constexpr int bytes = 2 * tile_bytes;
+};
 
 struct ProjectArgs {
   LatentData latent;
@@ -29,15 +36,17 @@ struct ProjectArgs {
   std::int32_t n_pages = 0;
 };
 
-/// Copies 64 rows of a tile.  to: [2, 64, tile_row_bytes], shared
+/// Copies a tile of some rows.  to: [2, tokens, tile_row_bytes], shared
+template <int tokens>
 __device__ inline void fetch_tile(const SplitRows& z, std::int64_t first_row, int n, int tile,
                                   std::byte* to) {
   constexpr int chunks = tile_channels / 8;  // of 16 bytes, a row
-  for (int i = threadIdx.x; i < 2 * page_tokens * chunks; i += project_threads) {
-    const int plane = i / (page_tokens * chunks), row = i / chunks % page_tokens, chunk = i % chunks;
+  for (int i = threadIdx.x; i < 2 * tokens * chunks; i += project_threads) {
+    const int plane = i / (tokens * chunks), row = i / chunks % tokens, chunk = i % chunks;
     const __half* from =
         (plane == 0 ? z.high : z.low) + (first_row + row) * n + tile * tile_channels + chunk * 8;
-    copy_async(shared_address(to + plane * tile_plane_bytes + row * tile_row_bytes + chunk * 16), from);
+    copy_async(shared_address(to + plane * TileRows<tokens>::plane_bytes + row * tile_row_bytes + chunk * 16),
+               from);
   }
 }
 
@@ -73,11 +82,11 @@ struct BasisTile {
   }
 };
 
-/// sums[16 components, 32 tokens] of one tile.
-/// @param rows  the warp's 32 tokens in the tile's plane of high; low is tile_plane_bytes further
-template <bool wide>
-__device__ inline void multiply_tile(const BasisTile<wide>& basis, const std::byte* rows,
-                                     float (&sums)[4][4]) {
+/// sums[16 components, 8 · eights tokens] of one tile.
+/// @param rows  the warp's tokens in the tile's plane of high; low is plane_bytes further
+template <bool wide, int eights>
+__device__ inline void multiply_tile(const BasisTile<wide>& basis, const std::byte* rows, int plane_bytes,
+                                     float (&sums)[eights][4]) {
   const int lane = threadIdx.x % 32;
   const std::uint32_t from = shared_address(rows + lane % 8 * tile_row_bytes + lane / 8 * 16);
 #pragma unroll
@@ -86,15 +95,12 @@ __device__ inline void multiply_tile(const BasisTile<wide>& basis, const std::by
     basis.operand(p, 0, a[0]);
     basis.operand(p, 1, a[1]);
     for (int plane = 0; plane < 2; ++plane) {
-      std::uint32_t z[4][4];  // [8 tokens][8 channels]
-      for (int tokens = 0; tokens < 4; ++tokens) {
-        load_matrices(z[tokens],
-                      from + plane * tile_plane_bytes + tokens * 8 * tile_row_bytes + p * panel_channels * 2);
+      std::uint32_t z[eights][4];  // [8 tokens][8 channels]
+      for (int e = 0; e < eights; ++e) {
+        load_matrices(z[e], from + plane * plane_bytes + e * 8 * tile_row_bytes + p * panel_channels * 2);
       }
       for (int i = 0; i < 2; ++i) {
-        for (int tokens = 0; tokens < 4; ++tokens) {
-          mma<__half>(sums[tokens], a[i], z[tokens][2 * i], z[tokens][2 * i + 1]);
-        }
+        for (int e = 0; e < eights; ++e) mma<__half>(sums[e], a[i], z[e][2 * i], z[e][2 * i + 1]);
       }
     }
   }
@@ -138,9 +144,11 @@ __device__ inline void store_codes(const std::uint32_t (&codes)[4], int bits, st
   }
 }
 
-/// Grid: [n_pages, n_blocks].
-template <bool wide>
+/// Grid: [n_pages * 64 / tokens, n_blocks].
+template <bool wide, int tokens>
 __global__ void __launch_bounds__(project_threads, wide ? 1 : 2) project_kernel(ProjectArgs args) {
+  using Rows = TileRows<tokens>;
+  constexpr int eights = tokens / 16;  // of a warp's tokens
   extern __shared__ uint4 project_memory[];
   __shared__ float borders[3][16];
   const LatentData& latent = args.latent;
@@ -149,16 +157,16 @@ __global__ void __launch_bounds__(project_threads, wide ? 1 : 2) project_kernel(
   const int step = warp % 4, half = warp / 4;  // components, tokens
   const int component = block.component + step * step_components;
   const int rows[2] = {part_row(g), part_row(g) + 2};  // of a lane's sums: components of the step
-  const std::int64_t first_row = std::int64_t{blockIdx.x} * page_tokens;
+  const std::int64_t first_row = std::int64_t{blockIdx.x} * tokens;
   auto* const memory = reinterpret_cast<std::byte*>(project_memory);
   for (int i = threadIdx.x; i < 48; i += project_threads) {
     borders[i / 16][i % 16] = latent.tables->borders[i / 16][i % 16];
   }
 
-  float all[4][4] = {};
+  float all[eights][4] = {};
   BasisTile<wide> basis, next;
   const int n_tiles = latent.n / tile_channels;
-  fetch_tile(args.z, first_row, latent.n, 0, memory);
+  fetch_tile<tokens>(args.z, first_row, latent.n, 0, memory);
   commit_copies();
   next.load(latent, 0, component);
   for (int tile = 0; tile < n_tiles; ++tile) {
@@ -166,47 +174,57 @@ __global__ void __launch_bounds__(project_threads, wide ? 1 : 2) project_kernel(
     __syncthreads();  // the tile is there, and nobody reads the one before it any more
     basis = next;
     if (tile + 1 < n_tiles) {
-      fetch_tile(args.z, first_row, latent.n, tile + 1, memory + (tile + 1) % 2 * 2 * tile_plane_bytes);
+      fetch_tile<tokens>(args.z, first_row, latent.n, tile + 1, memory + (tile + 1) % 2 * Rows::tile_bytes);
       commit_copies();
       next.load(latent, tile + 1, component);
     }
     const float* const factors = latent.factor + std::int64_t{tile} * latent.m + component;
     const float factor[2] = {factors[rows[0]], factors[rows[1]]};
-    float sums[4][4] = {};
-    multiply_tile<wide>(basis, memory + tile % 2 * 2 * tile_plane_bytes + half * 32 * tile_row_bytes, sums);
-    for (int tokens = 0; tokens < 4; ++tokens) {
-      for (int i = 0; i < 4; ++i) all[tokens][i] += factor[i / 2] * sums[tokens][i];
+    float sums[eights][4] = {};
+    multiply_tile(basis, memory + tile % 2 * Rows::tile_bytes + half * (tokens / 2) * tile_row_bytes,
+                  Rows::plane_bytes, sums);
+    for (int e = 0; e < eights; ++e) {
+      for (int i = 0; i < 4; ++i) all[e][i] += factor[i / 2] * sums[e][i];
     }
   }
 
-  float per_row[4][2];  // 1 / power of tokens 2t and 2t + 1 of each 8
-  for (int i = 0; i < 8; ++i) {
-    per_row[i / 2][i % 2] = 1.0f / args.z.power[first_row + half * 32 + i / 2 * 8 + 2 * t + i % 2];
+  float per_row[eights][2];  // 1 / power of tokens 2t and 2t + 1 of each 8
+  for (int i = 0; i < 2 * eights; ++i) {
+    const std::int64_t row = first_row + half * (tokens / 2) + i / 2 * 8 + 2 * t + i % 2;
+    per_row[i / 2][i % 2] = 1.0f / args.z.power[row];
   }
   for (int r = 0; r < 2; ++r) {
     const float inverse = latent.inverse_factor[component + rows[r]];
-    for (int u = 0; u < 2; ++u) {  // units of the warp's 32 tokens
+    for (int u = 0; u < eights / 2; ++u) {  // units of the warp's tokens
       std::uint32_t codes[4];
       for (int i = 0; i < 4; ++i) {
-        const int tokens = 2 * u + i / 2;
-        const float value = all[tokens][2 * r + i % 2] * inverse * per_row[tokens][i % 2];
+        const int e = 2 * u + i / 2;
+        const float value = all[e][2 * r + i % 2] * inverse * per_row[e][i % 2];
         codes[i] = nearest_level(value, block.bits, borders[min(block.bits / 2, 2)]);
       }
-      const int unit = args.units[blockIdx.x * page_units + half * 2 + u];
+      const int unit = args.units[(blockIdx.x * 2 + half) * (eights / 2) + u];
       std::byte* const to = args.coded + unit * args.unit_bytes + block.offset;
       store_codes(codes, block.bits, to + (step * step_components + rows[r]) * 2 * block.bits);
     }
   }
 }
 
-template <bool wide>
-void launch_project(const ProjectArgs& args, cudaStream_t stream) {
-  check(cudaFuncSetAttribute(project_kernel<wide>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             project_shared_bytes),
-        "encode_pages");
-  const dim3 grid(args.n_pages, args.n_blocks);
-  project_kernel<wide><<<grid, project_threads, project_shared_bytes, stream>>>(args);
+template <bool wide, int tokens>
+void launch_project_kernel(const ProjectArgs& args, cudaStream_t stream) {
+  constexpr int shared = TileRows<tokens>::bytes;
+  const auto kernel = project_kernel<wide, tokens>;
+  check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "encode_pages");
+  const dim3 grid(args.n_pages * (page_tokens / tokens), args.n_blocks);
+  kernel<<<grid, project_threads, shared, stream>>>(args);
   check(cudaGetLastError(), "encode_pages");
+}
+
+template <bool wide>
+void launch_project(const ProjectArgs& args, int multiprocessors, cudaStream_t stream) {
+  if (args.n_blocks == 0) return;
+  whole_pages(args.n_blocks, args.n_pages, multiprocessors)
+      ? launch_project_kernel<wide, page_tokens>(args, stream)
+      : launch_project_kernel<wide, page_tokens / 2>(args, stream);
 }
 
 }  // namespace cga::cuda
