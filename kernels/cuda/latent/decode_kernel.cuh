@@ -33,7 +33,7 @@ constexpr int ring_slots = panels == 1  ? 8
                                         : 4;
 
 template <int panels>
-constexpr int sum_stride = panels* panel_channels + 4;  // floats of a token: lanes differ in bank
+constexpr int sum_stride = 4 + panels* panel_channels;  // floats of a token: lanes differ in bank
 
 template <int panels, int units>
 constexpr int decode_shared_bytes() {
