@@ -32,14 +32,17 @@ constexpr int ring_slots = panels == 1  ? 8
                            : units == 1 ? 6
                                         : 4;
 
+/// Floats of a token's sums: lanes differ in bank.
 template <int panels>
-constexpr int sum_stride = 4 + panels* panel_channels;  // floats of a token: lanes differ in bank
+constexpr int sum_stride() {
+  return panels * panel_channels + 4;
+}
 
 template <int panels, int units>
 constexpr int decode_shared_bytes() {
   constexpr int ring =
       decode_warps * ring_slots<panels, units> * static_cast<int>(sizeof(DecodeSlot<panels, units>));
-  constexpr int sums = decode_warps * unit_tokens * sum_stride<panels> * 4;
+  constexpr int sums = decode_warps * unit_tokens * sum_stride<panels>() * 4;
   return ring > sums ? ring : sums;
 }
 
@@ -257,7 +260,7 @@ __device__ inline void store_sums(const float (&sums)[2 * panels][2][4], float* 
     for (int h = 0; h < 2; ++h) {
       for (int i = 0; i < 4; ++i) {
         const int token = 8 * h + 2 * t + i % 2, channel = 16 * tile + g + i / 2 * 8;
-        to[token * sum_stride<panels> + channel] = sums[tile][h][i];
+        to[token * sum_stride<panels>() + channel] = sums[tile][h][i];
       }
     }
   }
@@ -279,7 +282,7 @@ __global__ void __launch_bounds__(decode_threads, 2) decode_kernel(DecodeArgs ar
   Warp work(args, piece.first, first_unit, rings + warp * Warp::slots);
   work.run(levels);
 
-  constexpr int channels = panels * panel_channels, stride = sum_stride<panels>;
+  constexpr int channels = panels * panel_channels, stride = sum_stride<panels>();
   auto* const sums = reinterpret_cast<float*>(decode_memory);  // [8 warps, 16 tokens, stride]
 #pragma unroll
   for (int u = 0; u < units; ++u) {
