@@ -5,6 +5,7 @@
 #include "kernels/cuda/attention/attention.h"
 #include "kernels/cuda/latent/latent.h"
 #include "kernels/cuda/matmul/matmul.h"
+#include "kernels/cuda/runtime/landing.h"
 #include "kernels/cuda/runtime/steps.h"
 #include "kernels/ops.h"
 
@@ -37,6 +38,8 @@ class CudaOps final : public Ops {
   void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
   void add(float* x, const float* y, std::int64_t n) override;
   void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) override;
+  std::int32_t longest_shortlist(std::int64_t n_vocab) const override;
+  void shortlist(const ShortlistParams& params) override;
 
   void norm_matmul(std::span<const MatmulTarget> targets, const NormedRows& rows,
                    std::int64_t n_tokens) override;
@@ -81,7 +84,8 @@ class CudaOps final : public Ops {
   bool exact_;
   cublasLtHandle_t cublas_ = nullptr;
   std::unique_ptr<GemmPlans> plans_;
-  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, latent_scratch_;
+  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_, latent_scratch_;
+  Landing landing_;                  // of shortlists
   std::vector<SequenceMeta> meta_;   // used again
   std::vector<std::int32_t> pages_;  // used again
 };

@@ -119,9 +119,6 @@ inline CodeDifference difference(const LatentLayout& layout, const std::vector<s
   return result;
 }
 
-/// What decode_units promises (ops.h): y in 16 bits, one scale a block of components and tile of channels.
-inline constexpr double decode_tolerance = 2e-4;
-
 /// Rows without their channels' means, which would hide errors.
 inline std::vector<float> centred(std::vector<float> rows, const LatentView& view) {
   for (std::size_t i = 0; i < rows.size(); ++i) rows[i] -= view.mean[i % static_cast<std::size_t>(view.n)];
