@@ -193,10 +193,10 @@ std::vector<std::int32_t> ids(std::int64_t n, std::int64_t of) {
   return result;
 }
 
-/// @param products  multiply-adds of the result; the kernels do each twice, for two f16
+/// @param products  multiply-adds of the tensor cores: in coding two for each of the result, for two f16
 void report(const char* what, const Model& model, const std::string& of, double us, double bytes,
             double products, const Rates& rates) {
-  const double by_bytes = bytes / rates.bytes * 1e6, by_products = 2 * products / rates.products * 1e6;
+  const double by_bytes = bytes / rates.bytes * 1e6, by_products = products / rates.products * 1e6;
   const double floor = std::max(by_bytes, by_products);
   std::printf("%s %-13s %-24s %8.1f us %7.0f GB/s %6.1f TFLOP/s  floor %7.1f us (%s), %3.0f %%\n", what,
               model.name, of.c_str(), us, bytes / us / 1e3, 2 * products / us / 1e6, floor,
@@ -270,7 +270,7 @@ void bench_encode(cudaStream_t stream, const Group& group, std::int32_t n_pages,
   const double rows = 64.0 * n_pages, n = static_cast<double>(model.n());
   const double bytes = n * static_cast<double>(model.m + model.w) + rows * n * 4;
   report("encode", model, std::to_string(n_pages) + " pages", us, bytes,
-         rows * n * static_cast<double>(model.m + model.w), rates);
+         2 * rows * n * static_cast<double>(model.m + model.w), rates);
 }
 
 /// Pages of all layers of a group to rows and back.

@@ -22,6 +22,9 @@ namespace {
 
 constexpr std::byte poison{0x5a};
 
+/// Components are rounded to f16 before they are multiplied: far less than ops.h allows.
+constexpr double decode_tolerance = 5e-4;
+
 std::vector<float> nothing(std::size_t n) {
   return std::vector<float>(n, std::numeric_limits<float>::quiet_NaN());
 }

@@ -77,16 +77,27 @@ __device__ inline void read_codes(const std::uint8_t* packed, int g, int t, int 
   }
 }
 
-/// Operand B: components as rows, tokens 0 to 7 and 8 to 15 as columns.
+/// Operand B: components as rows, tokens 0 to 7 and 8 to 15 as columns. As the sum of `terms` f16.
+template <int terms>
 struct Components {
-  SplitPair pairs[2][2];  // [tokens / 8][rows 2t and 2t + 1, 2t + 8 and 2t + 9]
+  std::uint32_t pairs[terms][2][2];  // [][tokens / 8][rows 2t and 2t + 1, 2t + 8 and 2t + 9]
+
+  __device__ void set(int half, int rows, float x, float y) {
+    if constexpr (terms == 1) {
+      pairs[0][half][rows] = pack<__half>(x, y);
+    } else {
+      const SplitPair both = split<__half>(x, y);
+      pairs[0][half][rows] = both.high;
+      pairs[1][half][rows] = both.low;
+    }
+  }
 };
 
 /// @param levels   [16], of the width
 /// @param factors  [16], of the step
-template <int bits>
-__device__ inline Components dequantise(const std::uint8_t* packed, const float* levels, const float* factors,
-                                        int g, int t) {
+template <int bits, int terms>
+__device__ inline Components<terms> dequantise(const std::uint8_t* packed, const float* levels,
+                                               const float* factors, int g, int t) {
   int codes[4][2];
   read_codes<bits>(packed, g, t, codes);
   const float4 four = reinterpret_cast<const float4*>(factors)[t];
@@ -99,16 +110,16 @@ __device__ inline Components dequantise(const std::uint8_t* packed, const float*
       y[j][h] = level * factor[j];
     }
   }
-  Components result;
+  Components<terms> result;
   for (int h = 0; h < 2; ++h) {
-    result.pairs[h][0] = split<__half>(y[0][h], y[1][h]);
-    result.pairs[h][1] = split<__half>(y[2][h], y[3][h]);
+    result.set(h, 0, y[0][h], y[1][h]);
+    result.set(h, 1, y[2][h], y[3][h]);
   }
   return result;
 }
 
 /// The steps of one warp.
-template <int panels, int units>
+template <int panels, int units, int terms>
 class DecodeWarp {
  public:
   using Slot = DecodeSlot<panels, units>;
@@ -179,11 +190,12 @@ class DecodeWarp {
   }
 
   template <int bits>
-  __device__ static void dequantise_all(const Slot& slot, const float* levels, Components (&y)[units]) {
+  __device__ static void dequantise_all(const Slot& slot, const float* levels,
+                                        Components<terms> (&y)[units]) {
     const int lane = threadIdx.x % 32;
 #pragma unroll
     for (int u = 0; u < units; ++u) {
-      y[u] = dequantise<bits>(slot.codes[u], levels, slot.factors, lane / 4, lane % 4);
+      y[u] = dequantise<bits, terms>(slot.codes[u], levels, slot.factors, lane / 4, lane % 4);
     }
   }
 
@@ -198,7 +210,7 @@ class DecodeWarp {
     const int lane = threadIdx.x % 32, w = args_.latent.w;
     const CodedBlock block = args_.blocks[step / block_steps];
     const int component = block.component + step % block_steps * step_components;
-    Components y[units];
+    Components<terms> y[units];
     switch (block.bits) {
       case 1:
         dequantise_all<1>(slot, levels[0], y);
@@ -231,16 +243,14 @@ class DecodeWarp {
     }
   }
 
-  /// All high parts before the low ones: the next product with the same sums has to wait for this one.
-  __device__ void add_products(const std::uint32_t (&a)[4], const Components (&y)[units], int tile) {
-    for (int u = 0; u < units; ++u) {
-      for (int h = 0; h < 2; ++h) {
-        mma<__half>(sums[u][tile][h], a, y[u].pairs[h][0].high, y[u].pairs[h][1].high);
-      }
-    }
-    for (int u = 0; u < units; ++u) {
-      for (int h = 0; h < 2; ++h) {
-        mma<__half>(sums[u][tile][h], a, y[u].pairs[h][0].low, y[u].pairs[h][1].low);
+  /// All first terms before the second: the next product with the same sums has to wait for this one.
+  __device__ void add_products(const std::uint32_t (&a)[4], const Components<terms> (&y)[units], int tile) {
+    for (int term = 0; term < terms; ++term) {
+      for (int u = 0; u < units; ++u) {
+        for (int h = 0; h < 2; ++h) {
+          const std::uint32_t(&pairs)[2] = y[u].pairs[term][h];
+          mma<__half>(sums[u][tile][h], a, pairs[0], pairs[1]);
+        }
       }
     }
   }
@@ -267,7 +277,8 @@ __device__ inline void store_sums(const float (&sums)[2 * panels][2][4], float* 
 }
 
 /// Grid: [units / `units`, pieces].
-/// @param write  write(row, channel, column, sum): row = 16 · (number of the unit) + token
+/// @param write  says in how many terms, and takes: write(row, channel, column, sum): row = 16 · (number of
+/// the unit) + token
 template <int panels, int units, class Write>
 __global__ void __launch_bounds__(decode_threads, 2) decode_kernel(DecodeArgs args, Write write) {
   extern __shared__ uint4 decode_memory[];
@@ -277,7 +288,7 @@ __global__ void __launch_bounds__(decode_threads, 2) decode_kernel(DecodeArgs ar
   for (int i = threadIdx.x; i < 48; i += decode_threads)
     levels[i / 16][i % 16] = args.latent.tables->levels[i / 16][i % 16];
   __syncthreads();
-  using Warp = DecodeWarp<panels, units>;
+  using Warp = DecodeWarp<panels, units, Write::terms>;
   auto* const rings = reinterpret_cast<typename Warp::Slot*>(decode_memory);
   Warp work(args, piece.first, first_unit, rings + warp * Warp::slots);
   work.run(levels);
@@ -313,8 +324,10 @@ void launch_decode_kernel(const DecodeArgs& args, const Write& write, cudaStream
   check(cudaGetLastError(), "decode_units");
 }
 
-/// x = mean + sum / scale.
+/// x = mean + sum / scale. One f16 errs by 2e-4, which is far less than Ops::decode_units allows and codes
+/// lose.
 struct Reconstruct {
+  static constexpr int terms = 1;
   const float *mean, *inverse_scale;  // [n], f32
   float* out;                         // [rows, row], f32
   std::int64_t row;

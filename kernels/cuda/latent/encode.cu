@@ -43,8 +43,9 @@ __global__ void __launch_bounds__(split_threads)
   }
 }
 
-/// z = scale · (x - mean) - sum.
+/// z = scale · (x - mean) - sum. What is left is a hundredth of what is subtracted.
 struct Subtract {
+  static constexpr int terms = 2;
   LatentData latent;
   const float* x;  // [rows, n], f32
   SplitRows z;

@@ -1,8 +1,7 @@
 // Lanes' parts of the basis (pack.h) as operands of mma.m16n8k16. In comments g = lane / 4 and t = lane % 4.
 //
 // Factors of a product are f16 because the basis is: f16 as it is stored, and whole numbers to ±127 in int8.
-// What it is multiplied by (components in decoding, channels in coding) is f32 and becomes the sum of two
-// f16: 22 bits, against the 11 of one, which alone would err by what Ops::decode_units allows.
+// What it is multiplied by is f32 and becomes one f16 where 11 bits will do, or the sum of two, with 22.
 #pragma once
 
 #include <cuda_fp16.h>

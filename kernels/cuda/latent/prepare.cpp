@@ -54,9 +54,9 @@ double largest_level(const LatentView& view) {
   return largest;
 }
 
-/// The power of two that brings the largest factor of a product of the basis just below 2^14. Such factors
-/// are the sum of two f16: what is 2^14 times smaller still has the 22 bits of both, and what is smaller than
-/// that is wrong by no more than 2^-39 of the largest.
+/// The power of two that brings the largest factor of a product of the basis just below 2^14. Factors become
+/// f16, or the sum of two: what is 2^14 times smaller still has all its bits, and what is smaller than that
+/// is wrong by no more than 2^-39 of the largest.
 double power(const LatentView& view) {
   double largest = std::numeric_limits<float>::min();
   for (std::int64_t i = 0; i < view.m; ++i) {
