@@ -235,6 +235,7 @@ struct WorkShape {
   std::int64_t n_tokens = 0;  // rows of a step
   std::int32_t n_sequences = 0, n_ctx = 0, n_heads = 0, head_dim = 0;
   std::span<const std::pair<std::int64_t, std::int64_t>> matrices;  // rows, cols
+  std::int64_t n_channels = 0;  // of the largest layer group that is coded; 0: none is
 };
 
 class Ops {

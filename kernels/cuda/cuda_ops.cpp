@@ -52,7 +52,9 @@ std::int64_t CudaOps::work_bytes(const WorkShape& shape) const {
   }
   const std::size_t attention_bytes =
       attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx);
-  return static_cast<std::int64_t>(matmul_bytes + attention_bytes + shortlist_bytes(shape)) + Steps::bytes();
+  const std::int64_t latent_bytes = shape.n_channels > 0 ? encode_scratch_bytes(shape.n_channels) : 0;
+  return static_cast<std::int64_t>(matmul_bytes + attention_bytes + shortlist_bytes(shape)) + latent_bytes +
+         Steps::bytes();
 }
 
 void CudaOps::reserve_work(const WorkShape& shape) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cuda/attention/attention.h"
+#include "kernels/cuda/latent/latent.h"
 #include "kernels/cuda/matmul/matmul.h"
 #include "kernels/cuda/runtime/landing.h"
 #include "kernels/cuda/runtime/steps.h"
@@ -48,13 +49,14 @@ class CudaOps final : public Ops {
                   float* room) override;
   void rope_append(const RopeAppendParams& params) override;
 
-  // The archive and the index have no kernels here yet. @throws Error (device)
   std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view) override;
   std::int64_t prepared_latent_bytes(const LatentView& view) const override;
   void encode_pages(const EncodeParams& params) override;
   void decode_units(const DecodeParams& params) override;
   void gather_pages(const GatherPagesParams& params) override;
   void scatter_units(const ScatterUnitsParams& params) override;
+
+  // The index has no kernels here yet. @throws Error (device)
   void index_keys(const IndexKeysParams& params) override;
   void score_units(const ScoreUnitsParams& params) override;
   void top_units(const TopUnitsParams& params) override;
@@ -71,6 +73,9 @@ class CudaOps final : public Ops {
 
   Sequences put(std::span<const SequenceRows> rows, bool units_if_any);
   void multiply(const MatmulParams& params);
+  /// @param ids  of pages, or of units
+  FrameArgs put(const PageFrame& frame, std::span<const std::int32_t> ids, const float* cos_sin);
+  void identify(const FrameArgs& args);
   /// Makes sure of scratch memory; it grows only if what reserve_work saw was smaller.
   void need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, const char* purpose);
 
@@ -79,7 +84,7 @@ class CudaOps final : public Ops {
   bool exact_;
   cublasLtHandle_t cublas_ = nullptr;
   std::unique_ptr<GemmPlans> plans_;
-  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_;
+  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_, latent_scratch_;
   Landing landing_;                  // of shortlists
   std::vector<SequenceMeta> meta_;   // used again
   std::vector<std::int32_t> pages_;  // used again

@@ -1,4 +1,4 @@
-// The ops of the archive and the index, which run on the CPU only so far. The engine does not get here: it
+// The ops of the index, which run on the CPU only so far. The engine does not get here: it
 // asks for has_compact() when options are resolved.
 #include "cga/error.h"
 #include "kernels/cuda/cuda_ops.h"
@@ -13,24 +13,6 @@ namespace {
 
 }  // namespace
 
-std::unique_ptr<PreparedLatent> CudaOps::prepare_latent(const LatentView&) {
-  refuse();
-}
-std::int64_t CudaOps::prepared_latent_bytes(const LatentView&) const {
-  refuse();
-}
-void CudaOps::encode_pages(const EncodeParams&) {
-  refuse();
-}
-void CudaOps::decode_units(const DecodeParams&) {
-  refuse();
-}
-void CudaOps::gather_pages(const GatherPagesParams&) {
-  refuse();
-}
-void CudaOps::scatter_units(const ScatterUnitsParams&) {
-  refuse();
-}
 void CudaOps::index_keys(const IndexKeysParams&) {
   refuse();
 }

@@ -76,6 +76,7 @@ const std::byte* Steps::put_bytes(const void* from, std::size_t bytes, std::size
     check(cudaMemcpyAsync(to, arena_->host + at_, bytes, cudaMemcpyHostToDevice, stream_), "sending lists");
   }
   if (in_step_) placed_.push_back({from, bytes, at_});
+  if (!in_step_) put_outside_ = true;
   at_ += size;
   return to;
 }
@@ -103,6 +104,11 @@ void Steps::run(const StepShape& shape, const std::function<void()>& step) {
     Steps& steps;
     ~Ending() { steps.end(); }
   } const ending{*this};
+  if (put_outside_) {
+    // Lists that calls since the last step put behind its own must be read before this memory is used again.
+    check(cudaEventRecord(arena_->read, stream_), "marking the end of calls");
+    put_outside_ = false;
+  }
   if (shape.kind != StepShape::Kind::decode) return run_directly(shape, step);
 
   Arena& arena = arenas_[0];

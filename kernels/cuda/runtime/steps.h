@@ -102,6 +102,7 @@ class Steps {
   Mode mode_ = Mode::start;
   StepShape::Kind kind_ = StepShape::Kind::text;
   bool in_step_ = false;
+  bool put_outside_ = false;  // of steps, to arena_, whose event does not know
   std::int32_t position_bound_ = 0;
   Arena* arena_ = nullptr;
   std::size_t at_ = 0;  // in the arena
