@@ -186,7 +186,7 @@ struct TopUnitsParams {
   std::int64_t stride = 0;
   std::span<const ScoredRow> rows;  // only first and last are read; last - first >= count
   std::int32_t count = 0;
-  std::int32_t* units = nullptr;  // [rows.size(), count]
+  std::int32_t* units = nullptr;  // [rows.size(), count], host memory
 };
 
 struct AttentionMassParams {
@@ -316,8 +316,8 @@ class Ops {
   /// nothing but its row, its keys and the number of heads. Tolerance 1e-5 relative, given the same codes.
   virtual void score_units(const ScoreUnitsParams& params) = 0;
 
-  /// The `count` units of each row with the highest scores, ties to the lower unit, in ascending order.
-  /// Exact.
+  /// The `count` units of each row with the highest scores, ties to the lower unit, in ascending order. There
+  /// when it returns, for the host to decide by. Exact.
   virtual void top_units(const TopUnitsParams& params) = 0;
 
   /// Adds to mass[t, u] what the heads of row t attend to unit u with: their softmax weights over positions 0

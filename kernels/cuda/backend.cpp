@@ -4,33 +4,11 @@
 #include "kernels/cuda/elementwise/elementwise.h"
 #include "kernels/cuda/runtime/check.h"
 #include "kernels/cuda/runtime/device.h"
+#include "kernels/cuda/runtime/landing.h"
 #include "kernels/cuda/runtime/steps.h"
 
 namespace cga::cuda {
 namespace {
-
-/// Pinned host memory that grows.
-class Landing {
- public:
-  Landing() = default;
-  Landing(const Landing&) = delete;
-  Landing& operator=(const Landing&) = delete;
-  ~Landing() {
-    if (data_ != nullptr) cudaFreeHost(data_);
-  }
-  void* need(std::size_t bytes) {
-    if (bytes <= size_) return data_;
-    if (data_ != nullptr) cudaFreeHost(data_);
-    data_ = nullptr, size_ = 0;
-    check(cudaMallocHost(&data_, bytes), "pinned memory for results");
-    size_ = bytes;
-    return data_;
-  }
-
- private:
-  void* data_ = nullptr;
-  std::size_t size_ = 0;
-};
 
 class CudaBackend final : public Backend {
  public:
@@ -55,11 +33,7 @@ class CudaBackend final : public Backend {
   }
 
   const void* read(const void* from, std::size_t bytes) override {
-    void* const to = landing_.need(bytes);
-    check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, steps_.stream()),
-          "reading from the device");
-    steps_.synchronize();
-    return to;
+    return landing_.fetch(from, bytes, steps_.stream());
   }
 
   void run_step(const StepShape& shape, const std::function<void()>& step) override {

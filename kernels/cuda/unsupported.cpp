@@ -1,5 +1,5 @@
-// The ops of the archive and the index, which run on the CPU only so far. The engine does not get here: it
-// asks for has_compact() when options are resolved.
+// The ops of the archive, which run on the CPU only so far. The engine does not get here: it asks for
+// has_compact() when options are resolved.
 #include "cga/error.h"
 #include "kernels/cuda/cuda_ops.h"
 
@@ -29,18 +29,6 @@ void CudaOps::gather_pages(const GatherPagesParams&) {
   refuse();
 }
 void CudaOps::scatter_units(const ScatterUnitsParams&) {
-  refuse();
-}
-void CudaOps::index_keys(const IndexKeysParams&) {
-  refuse();
-}
-void CudaOps::score_units(const ScoreUnitsParams&) {
-  refuse();
-}
-void CudaOps::top_units(const TopUnitsParams&) {
-  refuse();
-}
-void CudaOps::attention_mass(const AttentionMassParams&) {
   refuse();
 }
 
