@@ -38,7 +38,7 @@ struct StepShape {
     text     ///< any rows; results do not depend on how a text is cut into steps
   };
   Kind kind = Kind::text;
-  bool host_decides = false;  ///< what later ops are given depends on results of earlier ones
+  bool host_decides = false;  ///< what later ops are given depends on earlier ones, or calls leave a trace
   std::int32_t n_tokens = 0, n_sequences = 0, n_logit_rows = 0;
   std::int32_t max_position = 0;  ///< of any row
 

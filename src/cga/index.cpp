@@ -39,7 +39,9 @@ Index::Index(Backend& backend, const Sidecar& sidecar, const KeyFrame& frame, st
     anchor.layers = from.layers;
     anchor.query = ops.prepare(half_matrix(from.query, n_heads_ * width, dim));
     anchor.weight = ops.prepare(half_matrix(from.weight, n_heads_, dim));
-    anchor.bias = from.bias;
+    const std::size_t bias_bytes = static_cast<std::size_t>(n_heads_) * sizeof(float);
+    anchor.bias = backend.allocate(bias_bytes, "index biases");
+    backend.write(anchor.bias->data(), from.bias, bias_bytes);
     for (std::int64_t i = 0; i < from.n_key_layers; ++i) {
       anchor.keys.push_back(ops.prepare(half_matrix(from.key + i * width * dim, width, dim)));
     }
@@ -104,7 +106,7 @@ void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<co
   float* q = reserve(backend, scratch.queries, n_tokens_ * n_heads * layout.width);
   float* weights = reserve(backend, scratch.weights, n_tokens_ * n_heads);
   const std::array<MatmulTarget, 2> targets{
-      {{anchor.query.get(), nullptr, q}, {anchor.weight.get(), anchor.bias, weights}}};
+      {{anchor.query.get(), nullptr, q}, {anchor.weight.get(), anchor.bias->as<float>(), weights}}};
   ops.norm_matmul(targets, input, n_tokens_);
   std::int64_t stride = 0;
   for (const ScoredRow& row : rows) stride = std::max<std::int64_t>(stride, row.last);
