@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/checked.h"
 #include "quant/weight_type.h"
 
 namespace cga {
@@ -15,7 +16,8 @@ WeightView half_matrix(const std::uint16_t* data, std::int64_t rows, std::int64_
 
 /// Room for n floats, whose values are then unspecified.
 float* reserve(Backend& backend, std::unique_ptr<Buffer>& buffer, std::int64_t n) {
-  const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(float);
+  // In steps: memory of a device is slow to take, and scores grow with the context.
+  const std::size_t bytes = static_cast<std::size_t>(round_up(n, std::int64_t{16384})) * sizeof(float);
   if (!buffer || buffer->size() < bytes) {
     buffer.reset();
     buffer = backend.allocate(bytes, "index scratch");

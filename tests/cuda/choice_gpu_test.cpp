@@ -253,6 +253,26 @@ TEST_CASE("choices of units agree with the reference, residents and empty places
   std::cout << "choices of units: worst relative L2 " << worst << "\n";
 }
 
+TEST_CASE("long choices are cut and merged in two levels as short ones are in one", "[gpu]") {
+  const auto cuda = gpu();
+  if (!cuda) return;
+  const auto scalar = make_backend("scalar", 1);
+  for (const Shape& shape : {Shape{1, 3, 64}, Shape{1, 7, 128}}) {
+    const Layer expected(*scalar, shape), actual(*cuda, shape);
+    for (const std::int32_t n_chosen : {500, 1016, 1300, 4200}) {  // 4 units of the first, 8 of the window
+      INFO(n_chosen << " residents, head_dim " << shape.head_dim);
+      const std::vector<std::int32_t> units = choice(expected, n_chosen, 8, true, 5);
+      const std::vector<SequenceRows> rows{
+          {0, 1, static_cast<std::int32_t>(units.size()) * unit_tokens - 3, {}, units}};
+      const std::vector<float> found = actual.attend(rows);
+      const auto result = compare(found, expected.attend(rows), static_cast<std::size_t>(shape.head_dim));
+      INFO(result);
+      CHECK(result.within(2e-5));
+      CHECK(actual.attend(rows) == found);
+    }
+  }
+}
+
 TEST_CASE("a row's choice is read alike in any company, alone and among rows of its sequence", "[gpu]") {
   const auto cuda = gpu();
   if (!cuda) return;
