@@ -1,6 +1,6 @@
 // Time of attention on the CUDA backend: decoding against the bandwidth of plain reads on the same device,
-// prompts in TFLOP/s. Decoding rotates over enough layers that none is left in L2. Built with CGA_BENCH; alone,
-// from the repository's root:
+// prompts in TFLOP/s. Decoding rotates over enough layers that none is left in L2. Built with CGA_BENCH;
+// alone, from the repository's root:
 //   nvcc -std=c++20 --expt-relaxed-constexpr -O3 -arch=native -I. -Isrc -Iinclude -Itests
 //     bench/cuda/bench_attention_cuda.cu kernels/cuda/attention/*.cu kernels/cuda/runtime/check.cpp
 //     src/base/error.cpp -lcublasLt -o bench_attention_cuda
