@@ -2,7 +2,9 @@
 """Retrieval from long documents, in the manner of RULER (Hsieh et al., arXiv:2404.06654): facts are hidden in a novel, the document is
 read once and asked many times, with full attention and with each cache that is named. Standard library only; needs a built cga.
 
-    bench/needle.py CGA MODEL NOVEL.txt --tokens 4096 --haystacks 25 --settings "--kv bf16" "--kv cga" [--out results.json]
+    bench/needle.py CGA MODEL NOVEL.txt --tokens 4096 --haystacks 25 --settings "--kv bf16" "--kv cga" --out results.json
+
+With --out, a run that was stopped goes on where it was: what the file holds of the same haystacks is not asked again.
 
 Each haystack has eight questions, two of each kind:
 
@@ -105,6 +107,32 @@ def ask(cga: str, model: str, setting: str, document: str, questions: list[dict]
             for q, a in zip(questions, answers, strict=True)]
 
 
+class Answers:
+    """What was asked and answered, by setting and haystack, kept in a file if there is one."""
+
+    def __init__(self, path: pathlib.Path | None, of: dict) -> None:
+        self.path, self.of_what = path, of
+        self.answers: dict[str, dict[str, list[dict]]] = {}
+        if path and path.exists():
+            kept = json.loads(path.read_text())
+            if kept["of"] != of:
+                sys.exit(f"needle.py: {path} is of {kept['of']}, not of {of}: name another file")
+            self.answers = kept["answers"]
+
+    def has(self, setting: str, haystack: int) -> bool:
+        return str(haystack) in self.answers.get(setting, {})
+
+    def add(self, setting: str, haystack: int, rows: list[dict]) -> None:
+        self.answers.setdefault(setting, {})[str(haystack)] = rows
+        if self.path:
+            part = self.path.with_name(self.path.name + ".part")
+            part.write_text(json.dumps({"of": self.of_what, "answers": self.answers}, indent=1))
+            part.replace(self.path)
+
+    def of(self, setting: str, n_haystacks: int) -> list[dict]:
+        return [row for i in range(n_haystacks) for row in self.answers[setting][str(i)]]
+
+
 def table(settings: list[str], results: dict[str, list[dict]]) -> str:
     kinds = ["single", "multi-key", "multi-value", "tracking"]
     lines = [f"| setting | {' | '.join(kinds)} | all | right with the first only / with this only |", "|---|" + "---:|" * 6]
@@ -128,19 +156,19 @@ def main() -> None:
     parser.add_argument("--haystacks", type=int, default=25)
     parser.add_argument("--settings", nargs="+", default=["--kv bf16", "--kv cga"], help="flags of cga, one string a setting")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", type=pathlib.Path, help="every question and answer, as JSON")
+    parser.add_argument("--out", type=pathlib.Path, help="every question and answer, as JSON; a run that was stopped goes on from it")
     options = parser.parse_args()
     novel = pathlib.Path(options.novel).read_text(errors="replace")
-    results: dict[str, list[dict]] = {setting: [] for setting in options.settings}
+    asked = Answers(options.out, {"tokens": options.tokens, "seed": options.seed, "model": pathlib.Path(options.model).name})
     for i in range(options.haystacks):
         document, questions = haystack(novel, options.tokens, 1000 * options.seed + i)
         for setting in options.settings:
-            results[setting] += ask(options.cga, options.model, setting, document, questions, options.tokens + 512)
-        shares = ", ".join(f"{s}: {sum(r['right'] for r in rows)} of {len(rows)}" for s, rows in results.items())
+            if not asked.has(setting, i):
+                asked.add(setting, i, ask(options.cga, options.model, setting, document, questions, options.tokens + 512))
+        counts = {s: asked.of(s, i + 1) for s in options.settings}
+        shares = ", ".join(f"{s}: {sum(r['right'] for r in rows)} of {len(rows)}" for s, rows in counts.items())
         print(f"haystack {i + 1} of {options.haystacks}: {shares}", file=sys.stderr, flush=True)
-        if options.out:
-            options.out.write_text(json.dumps(results, indent=1))
-    print(table(options.settings, results))
+    print(table(options.settings, {s: asked.of(s, options.haystacks) for s in options.settings}))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@
 #include <span>
 #include <utility>
 
+#include "cga/shortlist.h"
 #include "tensor/index_layout.h"
 #include "tensor/kv_layout.h"
 #include "tensor/latent_layout.h"
@@ -168,6 +169,9 @@ struct ScoredRow {
   std::int32_t row = 0;                 // of the batch
   std::int32_t first = 0, last = 0;     // units, 16 tokens each, counted from position 0
   std::span<const std::int32_t> pages;  // [>= ceil(last / 4)], ids of index pages
+  /// For top_units: what the row's predecessor chose, ascending, or null; either of an earlier call,
+  /// or of the row just before this one in the same call, in TopUnitsParams::units.
+  const std::int32_t* before = nullptr;  // [count], i32
 };
 
 struct ScoreUnitsParams {
@@ -184,8 +188,9 @@ struct ScoreUnitsParams {
 struct TopUnitsParams {
   const float* scores = nullptr;  // [rows.size(), stride], f32
   std::int64_t stride = 0;
-  std::span<const ScoredRow> rows;  // only first and last are read; last - first >= count
+  std::span<const ScoredRow> rows;  // pages are not read; last - first >= count
   std::int32_t count = 0;
+  float bonus = 0.0f;             // added to the scores of units that the row's predecessor chose
   std::int32_t* units = nullptr;  // [rows.size(), count], host memory
 };
 
@@ -198,6 +203,14 @@ struct AttentionMassParams {
   float* mass = nullptr;      // [n_tokens, stride], f32
   std::int64_t stride = 0;    // >= units of the longest sequence
   LayerPages residents = {};  // as in AttendParams
+};
+
+struct ShortlistParams {
+  const float* logits = nullptr;  // [n_rows, n_vocab], f32
+  std::int64_t n_rows = 0, n_vocab = 0;
+  std::int32_t k = 0;                 // 1 to n_vocab, and no more than longest_shortlist allows
+  Candidate* likeliest = nullptr;     // [n_rows, k], in host memory
+  LogitSummary* summaries = nullptr;  // [n_rows], in host memory
 };
 
 /// Whole pages of one layer from one place to another.
@@ -292,9 +305,10 @@ class Ops {
   virtual void encode_pages(const EncodeParams& params) = 0;
 
   /// Reconstructs some channels of coded units. A value depends on nothing but its unit's codes and the
-  /// transform. Tolerance 2e-4 relative (L2, a token, of its distance to the mean): components whose basis is
-  /// int8 may be rounded to int16 before they are multiplied. Rounding the result to bf16 adds 2e-3, and the
-  /// codes themselves are off by 10 to 100 times as much.
+  /// transform. Tolerance 2e-2 relative (L2, a token, of its distance to the mean): components whose basis is
+  /// int8 may be rounded to int8 before they are multiplied, which takes 2e-3 to 5e-3 where a block's
+  /// components are of about one size. Residents, in int8 too, add as much, and the codes themselves are off
+  /// by 0.05 to 0.3.
   virtual void decode_units(const DecodeParams& params) = 0;
 
   /// Reads pages of exact keys and values as rows for encode_pages. Tolerance 1e-6 relative (L2, a token).
@@ -316,8 +330,8 @@ class Ops {
   /// nothing but its row, its keys and the number of heads. Tolerance 1e-5 relative, given the same codes.
   virtual void score_units(const ScoreUnitsParams& params) = 0;
 
-  /// The `count` units of each row with the highest scores, ties to the lower unit, in ascending order. There
-  /// when it returns, for the host to decide by. Exact.
+  /// The `count` units of each row with the highest scores, the bonus included, ties to the lower unit, in
+  /// ascending order. There when it returns, for the host to decide by. Exact.
   virtual void top_units(const TopUnitsParams& params) = 0;
 
   /// Adds to mass[t, u] what the heads of row t attend to unit u with: their softmax weights over positions 0
@@ -333,6 +347,15 @@ class Ops {
 
   /// out[i] = x[rows[i]].  x: [n_tokens, dim], f32; out: [rows.size(), dim], f32; rows ascending. Exact.
   virtual void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) = 0;
+
+  /// The longest shortlist that may be taken of rows of n_vocab logits; 0: sample from whole rows instead,
+  /// because reading them is as fast, or because there is no shortlist of rows as long as these.
+  virtual std::int32_t longest_shortlist(std::int64_t /*n_vocab*/) const { return 0; }
+
+  /// The k likeliest tokens of each row and a summary of all (cga/shortlist.h), to host memory; they are
+  /// there when it returns. Not part of a step. A row's results do not depend on other rows, nor its summary
+  /// on k. Exact; sums within 5e-6 relative, added in an order that n_vocab alone decides.
+  virtual void shortlist(const ShortlistParams& params) = 0;
 
   // Steps of a layer that a backend may run as one kernel. Each is by default what it is made of, and its
   // tolerance is theirs.

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cga/error.h"
+#include "cga/sampling.h"
 #include "cga/tokenizer.h"
 
 namespace cga {
@@ -45,6 +46,7 @@ struct EngineOptions {
   KvSelect kv_select = KvSelect::automatic;
   std::int32_t kv_budget = -1;   ///< archived tokens that a query reads, a multiple of 16; -1: default
   std::int32_t kv_refresh = -1;  ///< tokens that share a choice: 1, 2, 4 … 64; -1: default
+  float kv_inertia = -1;         ///< nats of score by which a choice holds on to the one before; -1: default
   std::int32_t kv_followup_from =
       -1;                          ///< later text of fewer tokens is read like generated text; -1: default
   bool keeps_marked = false;       ///< room to go back to Session::mark() without reading again
@@ -151,6 +153,19 @@ class Engine {
   /// @return the wanted logits, [n_rows, n_vocab] f32, feeds in order; valid until the next call
   /// @throws Error (memory) if a session would exceed its context; nothing is appended then
   std::span<const float> run(std::span<const Feed> feeds, const GoOn& go_on = {});
+
+  /// As run, but leaves the wanted logits on the device, and may return before they are there: to sample
+  /// from.
+  /// @return their rows, feeds in order, which hold until the next run or feed; 0 if stopped
+  std::int64_t feed(std::span<const Feed> feeds, const GoOn& go_on = {});
+
+  /// The token that `sampler` picks from one of the rows: token for token what it would pick from
+  /// logits(row), though on a device few rows have to be brought back whole for that.
+  /// @throws Error (bad_file) naming the row if one of its logits is not a number; other rows can be sampled
+  TokenId sample(std::int64_t row, Sampler& sampler);
+
+  /// One of the rows, [n_vocab] f32; valid until the next call.
+  std::span<const float> logits(std::int64_t row);
 
   /// What the keys and values of a sequence of n_tokens take.
   KvUsage kv_usage(std::int32_t n_tokens) const;

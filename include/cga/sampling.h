@@ -3,9 +3,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
+#include "cga/shortlist.h"
 #include "cga/tokenizer.h"
 
 namespace cga {
@@ -34,7 +36,18 @@ class Sampler {
   Sampler& operator=(Sampler&&) noexcept;
 
   /// @param logits  [n_vocab], f32
+  /// @throws Error (bad_file) if one is NaN or +inf, or none is above -inf
   TokenId sample(std::span<const float> logits);
+
+  /// Picks the very token that all logits would give, and draws as many random numbers.
+  /// @return nullopt if the shortlist does not decide it: nothing has changed then
+  /// @throws Error as from all logits
+  std::optional<TokenId> sample(const Shortlist& list);
+
+  /// Tokens a shortlist should have for these options and the tokens so far. With as many it decides; if that
+  /// is `longest`, it often does.
+  /// @return 0: no shortlist of at most `longest` tokens can be expected to decide
+  std::int32_t shortlist_size(std::int32_t longest) const;
 
   /// Tells the penalties about a token of the sequence (prompt tokens and sampled ones).
   void accept(TokenId id);

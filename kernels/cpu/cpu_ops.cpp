@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "kernels/cpu/elementwise/elementwise.h"
+#include "kernels/cpu/shortlist/shortlist.h"
 #include "kernels/table_in_file.h"
 
 namespace cga::cpu {
@@ -113,6 +114,10 @@ void CpuOps::gather(float* out, const float* x, std::span<const std::int32_t> ro
     std::copy_n(x + row * dim, dim, out);
     out += dim;
   }
+}
+
+void CpuOps::shortlist(const ShortlistParams& params) {
+  cpu::shortlist(params, pool_);
 }
 
 }  // namespace cga::cpu

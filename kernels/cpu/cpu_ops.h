@@ -41,6 +41,7 @@ class CpuOps final : public Ops {
   void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
   void add(float* x, const float* y, std::int64_t n) override;
   void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) override;
+  void shortlist(const ShortlistParams& params) override;
 
  private:
   ThreadPool& pool_;

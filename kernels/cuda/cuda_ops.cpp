@@ -1,13 +1,24 @@
 #include "kernels/cuda/cuda_ops.h"
 
 #include <algorithm>
+#include <cstring>
 
 #include "base/checked.h"
 #include "cga/error.h"
 #include "kernels/cuda/elementwise/elementwise.h"
 #include "kernels/cuda/runtime/check.h"
+#include "kernels/cuda/shortlist/shortlist.h"
 
 namespace cga::cuda {
+namespace {
+
+/// What takes shortlists of the rows of a decode step at once; of more sequences than that, in turns.
+std::size_t shortlist_bytes(const WorkShape& shape) {
+  constexpr std::int32_t most_rows = 64;
+  return shortlist_workspace_bytes(std::min(shape.n_sequences, most_rows));
+}
+
+}  // namespace
 
 CudaOps::CudaOps(Device& device, Steps& steps, bool exact) : device_(device), steps_(steps), exact_(exact) {
   check(cublasLtCreate(&cublas_), "starting cuBLAS");
@@ -41,7 +52,7 @@ std::int64_t CudaOps::work_bytes(const WorkShape& shape) const {
   }
   const std::size_t attention_bytes =
       attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx);
-  return static_cast<std::int64_t>(matmul_bytes + attention_bytes) + Steps::bytes();
+  return static_cast<std::int64_t>(matmul_bytes + attention_bytes + shortlist_bytes(shape)) + Steps::bytes();
 }
 
 void CudaOps::reserve_work(const WorkShape& shape) {
@@ -53,6 +64,7 @@ void CudaOps::reserve_work(const WorkShape& shape) {
   need(attention_scratch_,
        attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx),
        "scratch of attention");
+  need(shortlist_scratch_, shortlist_bytes(shape), "scratch of shortlists");
 }
 
 void CudaOps::need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, const char* purpose) {
@@ -272,6 +284,36 @@ void CudaOps::gather(float* out, const float* x, std::span<const std::int32_t> r
   const auto n = static_cast<std::int64_t>(rows.size());
   steps_.launch([&](cudaStream_t stream) { cuda::gather(out, x, there, n, dim, stream); }, out, x, there, n,
                 dim);
+}
+
+/// None until the kernel has passed its tests on a GPU (docs/plan.md): rows are read whole meanwhile.
+std::int32_t CudaOps::longest_shortlist(std::int64_t /*n_vocab*/) const {
+  return 0;  // cuda::longest_shortlist(n_vocab)
+}
+
+/// Kernels write to memory of the host: a copy after them would take longer than they do.
+void CudaOps::shortlist(const ShortlistParams& params) {
+  need(shortlist_scratch_, shortlist_workspace_bytes(1), "scratch of shortlists");
+  const auto rows_at_once =
+      static_cast<std::int64_t>(shortlist_scratch_->bytes() / shortlist_workspace_bytes(1));
+  const auto n_rows = static_cast<std::size_t>(params.n_rows),
+             n_candidates = n_rows * static_cast<std::size_t>(params.k);
+  auto* const summaries = static_cast<LogitSummary*>(
+      landing_.need(n_rows * sizeof(LogitSummary) + n_candidates * sizeof(Candidate)));
+  auto* const likeliest = reinterpret_cast<Candidate*>(summaries + n_rows);
+  for (std::int64_t first = 0; first < params.n_rows; first += rows_at_once) {
+    const ShortlistArgs args{.logits = params.logits + first * params.n_vocab,
+                             .n_rows = static_cast<int>(std::min(rows_at_once, params.n_rows - first)),
+                             .n_vocab = static_cast<int>(params.n_vocab),
+                             .k = params.k,
+                             .likeliest = likeliest + first * params.k,
+                             .summaries = summaries + first,
+                             .workspace = shortlist_scratch_->data()};
+    cuda::shortlist(args, steps_.stream());
+  }
+  steps_.synchronize();
+  std::memcpy(params.summaries, summaries, n_rows * sizeof(LogitSummary));
+  std::memcpy(params.likeliest, likeliest, n_candidates * sizeof(Candidate));
 }
 
 }  // namespace cga::cuda

@@ -38,6 +38,8 @@ class CudaOps final : public Ops {
   void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
   void add(float* x, const float* y, std::int64_t n) override;
   void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) override;
+  std::int32_t longest_shortlist(std::int64_t n_vocab) const override;
+  void shortlist(const ShortlistParams& params) override;
 
   void norm_matmul(std::span<const MatmulTarget> targets, const NormedRows& rows,
                    std::int64_t n_tokens) override;
@@ -94,13 +96,14 @@ class CudaOps final : public Ops {
   bool exact_;
   cublasLtHandle_t cublas_ = nullptr;
   std::unique_ptr<GemmPlans> plans_;
-  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_;
+  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_;
   std::unique_ptr<DeviceArray> choice_;  // of top_units, on its way to the host
-  Landing landing_;
+  Landing landing_;                      // of shortlists
+  Landing choice_landing_;
   // Host arrays that are used again.
   std::vector<SequenceMeta> meta_;
   std::vector<ScoredMeta> scored_;
-  std::vector<std::int32_t> pages_;
+  std::vector<std::int32_t> pages_, before_, before_at_;
 };
 
 }  // namespace cga::cuda

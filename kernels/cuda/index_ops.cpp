@@ -5,6 +5,7 @@
 
 #include "cga/error.h"
 #include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/runtime/check.h"
 
 namespace cga::cuda {
 
@@ -66,18 +67,37 @@ void CudaOps::top_units(const TopUnitsParams& params) {
   if (steps_.may_be_recorded()) {
     throw Error(ErrorKind::device, "top_units", "a choice in a step that was not said to wait for one");
   }
-  const std::size_t bytes =
-      params.rows.size() * static_cast<std::size_t>(params.count) * sizeof(std::int32_t);
+  const auto count = static_cast<std::size_t>(params.count);
+  const std::size_t bytes = params.rows.size() * count * sizeof(std::int32_t);
   need(choice_, bytes, "choices of units");
+  before_.clear(), before_at_.clear();
+  for (std::size_t i = 0; i < params.rows.size(); ++i) {
+    const std::int32_t* const before = params.rows[i].before;
+    if (before == nullptr) {
+      before_at_.push_back(no_predecessor);
+    } else if (i > 0 && before == params.units + (i - 1) * count) {
+      before_at_.push_back(follows_row);  // not there yet
+    } else {
+      before_at_.push_back(static_cast<std::int32_t>(before_.size()));
+      before_.insert(before_.end(), before, before + count);
+    }
+  }
   const Scored rows = put_scored(params.rows);
   const TopUnitsArgs args{.scores = params.scores,
                           .stride = params.stride,
                           .rows = rows.rows,
                           .n_rows = rows.n_rows,
                           .count = params.count,
+                          .bonus = params.bonus,
+                          .before_at = steps_.put(std::span<const std::int32_t>(before_at_)),
+                          .before = steps_.put(std::span<const std::int32_t>(before_)),
                           .units = reinterpret_cast<std::int32_t*>(choice_->data())};
   cuda::top_units(args, steps_.stream());
-  std::memcpy(params.units, landing_.fetch(args.units, bytes, steps_.stream()), bytes);
+  void* const landed = choice_landing_.need(bytes);
+  check(cudaMemcpyAsync(landed, args.units, bytes, cudaMemcpyDeviceToHost, steps_.stream()),
+        "reading a choice");
+  steps_.synchronize();
+  std::memcpy(params.units, landed, bytes);
 }
 
 void CudaOps::attention_mass(const AttentionMassParams& params) {

@@ -118,16 +118,21 @@ void ReferenceOps::score_units(const ScoreUnitsParams& params) {
 }
 
 void ReferenceOps::top_units(const TopUnitsParams& params) {
-  const float* scores = params.scores;
   std::int32_t* chosen = params.units;
-  for (const ScoredRow& row : params.rows) {
+  for (std::size_t i = 0; i < params.rows.size(); ++i) {
+    const ScoredRow& row = params.rows[i];
+    const float* own = params.scores + static_cast<std::int64_t>(i) * params.stride;
+    std::vector<float> scores(own, own + row.last);
+    for (std::int32_t j = 0; row.before != nullptr && j < params.count; ++j) {
+      scores[static_cast<std::size_t>(row.before[j])] += params.bonus;
+    }
     std::vector<std::int32_t> order(static_cast<std::size_t>(row.last - row.first));
     std::iota(order.begin(), order.end(), row.first);
-    std::stable_sort(order.begin(), order.end(),
-                     [&](std::int32_t a, std::int32_t b) { return scores[a] > scores[b]; });
+    std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
+      return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
+    });
     std::copy_n(order.begin(), params.count, chosen);
     std::sort(chosen, chosen + params.count);
-    scores += params.stride;
     chosen += params.count;
   }
 }

@@ -35,6 +35,8 @@ class ReferenceOps final : public Ops {
   void swiglu(float* out, const float* gate, const float* up, std::int64_t n) override;
   void add(float* x, const float* y, std::int64_t n) override;
   void gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) override;
+  std::int32_t longest_shortlist(std::int64_t n_vocab) const override;
+  void shortlist(const ShortlistParams& params) override;
 };
 
 }  // namespace cga::reference

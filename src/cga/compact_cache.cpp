@@ -90,7 +90,8 @@ void CompactCache::drop_page(CompactSequence& sequence, std::int32_t number) {
 
 void CompactCache::mark(CompactSequence& sequence) {
   drop_mark(sequence);
-  sequence.mark_ = sequence.n_tokens_;
+  // Going back may read again from where choices began afresh, which is in the same page.
+  sequence.mark_ = sequence.n_tokens_ - sequence.n_tokens_ % settings_.choice_period();
 }
 
 void CompactCache::drop_mark(CompactSequence& sequence) {

@@ -29,6 +29,10 @@ struct CompactSettings {
   std::int32_t budget = 0;    // archived tokens that a query reads, unless it reads all
   bool keeps_marked = false;  // exact pages stay for going back to a mark
   std::int32_t refresh = 1;   // a query chooses anew at positions that are multiples of this; divides 64
+  float inertia = 0;          // how much better, in nats, a unit must be than one that the query before chose
+
+  /// Choices begin afresh at positions that are multiples of this, and else depend on those since.
+  std::int32_t choice_period() const { return inertia > 0 ? std::max(refresh, unit_tokens) : refresh; }
 
   /// Units that a query chooses, where more are archived.
   std::int32_t budget_units() const { return budget / unit_tokens; }

@@ -49,7 +49,7 @@ LayerKv CompactStep::layer(std::int32_t index, const NormedRows& input) {
 }
 
 void CompactStep::begin_group(std::size_t group, const NormedRows& input) {
-  readings_.clear(), chosen_.clear(), scored_.clear(), scored_at_.clear();
+  readings_.clear(), chosen_.clear(), scored_.clear(), scored_at_.clear(), follows_.clear();
   read_.clear(), ids_.clear(), ids_at_.clear(), patches_.clear(), fresh_.clear(), transient_.clear();
   if (observes_) {
     const std::int64_t floats = n_tokens_ * mass_stride_;
@@ -92,34 +92,44 @@ void CompactStep::read_everything(std::size_t sequence, std::int32_t n_eligible)
 void CompactStep::choose(std::size_t sequence, std::size_t group, std::int32_t n_eligible) {
   CompactSequence& own = *sequences_[sequence];
   const SequenceRows& rows = rows_[sequence];
-  const auto budget = static_cast<std::size_t>(cache_.settings().budget_units());
+  const CompactSettings& settings = cache_.settings();
+  const auto budget = static_cast<std::size_t>(settings.budget_units());
   own.chosen_.resize(cache_.select_groups().size());
+  const std::size_t first_scored = scored_.size();
   for (std::int32_t t = 0; t < rows.n_tokens; ++t) {
     const std::int32_t position = rows.position + t;
-    const bool anew = position % cache_.settings().refresh == 0 || (t == 0 && !has_chosen_[sequence]);
+    const bool first = t == 0 && !has_chosen_[sequence];
+    const bool anew = position % settings.refresh == 0 || first;
     if (!anew && t > 0) {
       ++readings_.back().n_tokens;
       continue;
     }
     readings_.push_back({sequence, rows.first_row + t, 1, position, chosen_.size(), budget});
-    if (anew) {
-      scored_.push_back({rows.first_row + t, 1, 1 + n_eligible, own.index_pages()});
-      scored_at_.push_back(chosen_.size());
-      chosen_.resize(chosen_.size() + budget);
-    } else {
+    if (!anew) {
       chosen_.insert(chosen_.end(), own.chosen_[group].begin(), own.chosen_[group].end());
+      continue;
     }
+    const bool afresh = position % settings.choice_period() == 0 || first;
+    follows_.push_back(!afresh && scored_.size() > first_scored);
+    scored_.push_back({rows.first_row + t, 1, 1 + n_eligible, own.index_pages()});
+    if (!afresh && !follows_.back()) scored_.back().before = own.chosen_[group].data();
+    scored_at_.push_back(chosen_.size());
+    chosen_.resize(chosen_.size() + budget);
   }
 }
 
 void CompactStep::score(std::size_t group, const NormedRows& input) {
   const std::int32_t budget = cache_.settings().budget_units();
   picked_.resize(scored_.size() * static_cast<std::size_t>(budget));
+  for (std::size_t i = 0; i < scored_.size(); ++i) {
+    if (follows_[i]) scored_[i].before = picked_.data() + (i - 1) * static_cast<std::size_t>(budget);
+  }
   if (index_) {
     for (const ScoredRow& row : scored_) {
       cache_.counts_.index_bytes += (row.last - row.first) * cache_.index()->layout().unit_bytes();
     }
-    index_->choose(static_cast<std::int32_t>(group), input, scored_, budget, picked_.data());
+    index_->choose(static_cast<std::int32_t>(group), input, scored_, budget, cache_.settings().inertia,
+                   picked_.data());
   } else {
     choose_by_mass(budget);
   }

@@ -65,6 +65,7 @@ class CompactStep final : public KvStep {
   std::vector<std::int32_t> chosen_;    // unit numbers, a reading after the other
   std::vector<ScoredRow> scored_;       // rows that choose, and
   std::vector<std::size_t> scored_at_;  // where in chosen_ their units go
+  std::vector<bool> follows_;           // whether a scored row's predecessor is the one before it
   std::vector<SequenceRows> read_;      // rows as attention reads them
   std::vector<std::int32_t> ids_;       // unit ids, a reading after the other
   std::vector<std::size_t> ids_at_;     // [read_.size()]: where each row's ids begin

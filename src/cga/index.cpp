@@ -101,7 +101,7 @@ void IndexStep::observe(std::int32_t layer, const NormedRows& input) {
 }
 
 void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<const ScoredRow> rows,
-                       std::int32_t count, std::int32_t* units) {
+                       std::int32_t count, float bonus, std::int32_t* units) {
   auto& [backend, layout, n_heads, frequencies, anchors, pool, scratch] = index_;
   const Index::Anchor& anchor = anchors[static_cast<std::size_t>(group)];
   Ops& ops = backend.ops();
@@ -121,7 +121,8 @@ void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<co
                    .rows = rows,
                    .scores = scores,
                    .stride = stride});
-  ops.top_units({.scores = scores, .stride = stride, .rows = rows, .count = count, .units = units});
+  ops.top_units(
+      {.scores = scores, .stride = stride, .rows = rows, .count = count, .bonus = bonus, .units = units});
 }
 
 }  // namespace cga

@@ -68,9 +68,10 @@ class IndexStep {
   /// Chooses the `count` best units for each of some rows.
   /// @param group  a selection group; input is what its anchor's attention is about to read, [n_tokens, dim]
   /// @param rows   their units [first, last) may be chosen, count at least
+  /// @param bonus  of units that a row's predecessor chose
   /// @param units  [rows.size(), count], ascending
   void choose(std::int32_t group, const NormedRows& input, std::span<const ScoredRow> rows,
-              std::int32_t count, std::int32_t* units);
+              std::int32_t count, float bonus, std::int32_t* units);
 
  private:
   Index& index_;

@@ -15,6 +15,8 @@ constexpr SidecarMetadata::Defaults plain_defaults{
     .kv_bits = 1.5, .kv_window = 1024, .kv_sparse_from = 2048, .kv_budget = 1024};
 constexpr std::int32_t default_residents = 4096;
 constexpr std::int32_t default_followup_from = 64;
+/// A unit gives way to one that is expected to hold 1.65 times as much of the attention.
+constexpr float default_inertia = 0.5f;
 
 BaseModel base_model(const Family& family, const Hparams& hparams) {
   const AttentionShape& attention = hparams.attention;
@@ -31,7 +33,8 @@ BaseModel base_model(const Family& family, const Hparams& hparams) {
 bool sets_cga_options(const EngineOptions& options) {
   return !options.sidecar.empty() || options.kv_bits != 0 || options.kv_window >= 0 ||
          options.kv_sparse_from >= 0 || options.kv_residents >= 0 || options.kv_budget >= 0 ||
-         options.kv_refresh >= 0 || options.kv_followup_from >= 0 || options.kv_select != KvSelect::automatic;
+         options.kv_refresh >= 0 || options.kv_inertia >= 0 || options.kv_followup_from >= 0 ||
+         options.kv_select != KvSelect::automatic;
 }
 
 void require(bool holds, const char* option, const std::string& found, const char* expected) {
@@ -86,6 +89,7 @@ void resolve_selection(EngineOptions& options, const Sidecar* sidecar) {
   const std::int64_t budget = named != 0 ? named : plain_defaults.kv_budget;
   if (options.kv_budget < 0) options.kv_budget = static_cast<std::int32_t>(budget);
   if (options.kv_refresh < 0) options.kv_refresh = 1;
+  if (options.kv_inertia < 0) options.kv_inertia = options.kv_select == KvSelect::index ? default_inertia : 0;
   if (options.kv_followup_from < 0) options.kv_followup_from = default_followup_from;
   // What is chosen now and what was chosen a while ago.
   const bool chooses = options.kv_select != KvSelect::all;
@@ -154,7 +158,8 @@ CompactSettings compact_settings(const EngineOptions& options) {
           .selection = selection,
           .budget = options.kv_budget,
           .keeps_marked = options.keeps_marked,
-          .refresh = options.kv_refresh};
+          .refresh = options.kv_refresh,
+          .inertia = options.kv_inertia};
 }
 
 std::vector<GroupSize> group_sizes(const Sidecar& sidecar, double bits) {

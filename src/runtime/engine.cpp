@@ -131,15 +131,19 @@ const Tokenizer& Engine::tokenizer() const {
 }
 
 std::span<const float> Engine::run(std::span<const Feed> feeds, const GoOn& go_on) {
+  return impl_->read_logits(0, feed(feeds, go_on));
+}
+
+std::int64_t Engine::feed(std::span<const Feed> feeds, const GoOn& go_on) {
   Impl& e = *impl_;
   e.check_room(feeds);
   std::int64_t total_rows = 0;
   for (const Feed& feed : feeds) total_rows += wanted_rows(feed);
+  e.n_logit_rows = 0;
+  e.shortlists.clear();
   e.reserve_logits(total_rows);
-  const auto n_rows = e.run_feeds(feeds, go_on);
-  if (!n_rows || !e.logits) return {};
-  const auto n_logits = static_cast<std::size_t>(*n_rows * e.info.n_vocab);
-  return {static_cast<const float*>(e.backend->read(e.logits->data(), n_logits * sizeof(float))), n_logits};
+  e.n_logit_rows = e.run_feeds(feeds, go_on).value_or(0);
+  return e.n_logit_rows;
 }
 
 std::optional<std::int64_t> Engine::Impl::run_feeds(std::span<const Feed> feeds, const GoOn& go_on) {

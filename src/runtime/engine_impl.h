@@ -13,6 +13,7 @@
 #include "cga/engine.h"
 #include "format/model_file.h"
 #include "model/forward.h"
+#include "runtime/shortlists.h"
 
 namespace cga {
 
@@ -48,12 +49,16 @@ struct Engine::Impl {
   std::unique_ptr<CompactCache> compact;  // of cga
   std::unique_ptr<Activations> activations;
   std::unique_ptr<Buffer> logits;  // [rows wanted so far at most, n_vocab], f32
+  std::int64_t n_logit_rows = 0;   // of the last run
+  Shortlists shortlists;           // of those rows
   BatchBuilder builder;
   std::int32_t n_sessions = 0;
 
   void make_cache();
   void check_room(std::span<const Feed> feeds) const;
   void reserve_logits(std::int64_t n_rows);
+  /// Rows of logits of the last run, as the host reads them.
+  std::span<const float> read_logits(std::int64_t first_row, std::int64_t n_rows);
   /// Feeds in pieces: rows of all of them share batches. @return rows of logits written, nullopt if stopped
   std::optional<std::int64_t> run_feeds(std::span<const Feed> feeds, const GoOn& go_on);
   /// Tokens of a feed, from `at` on, that may go into the batch in the making.

@@ -116,9 +116,9 @@ void Engine::Impl::truncate(Session& session, std::int32_t n) {
     return;
   }
   const std::vector<TokenId> kept(s.tokens.begin(), s.tokens.begin() + n);
-  // Tokens that share a choice with one before them read again what that one chose.
+  // What a token chooses may depend on what those before it chose, back to where choices began afresh.
   const std::size_t end_of_text = texts.empty() ? 0 : texts.back().last;
-  const std::size_t shared = n_kept % static_cast<std::size_t>(options.kv_refresh);
+  const std::size_t shared = n_kept % static_cast<std::size_t>(compact->settings().choice_period());
   const std::size_t again = n_kept - std::min(shared, n_kept - end_of_text);
   if (compact->truncate(s.compact, static_cast<std::int32_t>(again))) {
     s.tokens.resize(again);

@@ -126,12 +126,27 @@ class Keys {
   std::vector<float> k_;
 };
 
+/// @param chain  rows that follow one another; the first of every other chain follows `before`, if there is
+/// any
 std::vector<std::int32_t> top(Backend& backend, const std::vector<float>& scores, std::int64_t stride,
-                              const std::vector<ScoredRow>& rows, std::int32_t count) {
+                              std::vector<ScoredRow> rows, std::int32_t count, float bonus = 0,
+                              const std::vector<std::int32_t>& before = {}, std::size_t chain = 1) {
   const auto there = upload(backend, scores);
-  std::vector<std::int32_t> units(rows.size() * static_cast<std::size_t>(count), -1);
-  backend.ops().top_units(
-      {.scores = there->as<float>(), .stride = stride, .rows = rows, .count = count, .units = units.data()});
+  const auto each = static_cast<std::size_t>(count);
+  std::vector<std::int32_t> units(rows.size() * each, -1);
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    if (r % chain != 0) {
+      rows[r].before = units.data() + (r - 1) * each;
+    } else if (!before.empty() && r / chain % 2 == 0) {
+      rows[r].before = before.data();
+    }
+  }
+  backend.ops().top_units({.scores = there->as<float>(),
+                           .stride = stride,
+                           .rows = rows,
+                           .count = count,
+                           .bonus = bonus,
+                           .units = units.data()});
   return units;
 }
 
@@ -196,6 +211,28 @@ TEST_CASE("the best units are the reference's, in order, ties to the lower unit"
       if (count < 1 || count > n) continue;
       INFO(count << " of " << n);
       CHECK(top(*cuda, scores, stride, rows, count) == top(*scalar, scores, stride, rows, count));
+    }
+  }
+}
+
+TEST_CASE("choices hold on to the ones before them as in the reference, also within a call", "[gpu]") {
+  const auto cuda = gpu();
+  if (!cuda) return;
+  const auto scalar = make_backend("scalar", 1);
+  constexpr std::int64_t stride = 9100;
+  const std::vector<float> scores = normal(7 * stride, 11);
+  for (const std::int32_t n : {40, 1025, 9000}) {
+    std::vector<ScoredRow> rows;
+    for (std::int32_t r = 0; r < 7; ++r) rows.push_back({r, 1, 1 + n + r, {}});
+    const std::int32_t count = 17;
+    std::vector<std::int32_t> before;
+    for (std::int32_t i = 0; i < count; ++i) before.push_back(1 + i * n / count);
+    for (const float bonus : {0.0f, 0.5f, 1.0f, 100.0f}) {
+      for (const std::size_t chain : {1, 3, 7}) {
+        INFO(n << " units, bonus " << bonus << ", chains of " << chain);
+        CHECK(top(*cuda, scores, stride, rows, count, bonus, before, chain) ==
+              top(*scalar, scores, stride, rows, count, bonus, before, chain));
+      }
     }
   }
 }

@@ -159,7 +159,8 @@ TEST_CASE("the best units are chosen in order, ties to the lower position") {
     const std::vector<ScoredRow> rows{{0, 1, 50, {}}, {1, 1, 30, {}}, {2, 20, 50, {}}, {3, 7, 17, {}}};
     for (const std::int32_t count : {1, 7, 10}) {
       std::vector<std::int32_t> chosen(rows.size() * static_cast<std::size_t>(count), -1);
-      backend->ops().top_units({scores.data(), 50, rows, count, chosen.data()});
+      backend->ops().top_units(
+          {.scores = scores.data(), .stride = 50, .rows = rows, .count = count, .units = chosen.data()});
       for (std::size_t r = 0; r < rows.size(); ++r) {
         const auto row =
             std::span(chosen).subspan(r * static_cast<std::size_t>(count), static_cast<std::size_t>(count));
@@ -174,6 +175,37 @@ TEST_CASE("the best units are chosen in order, ties to the lower position") {
           CHECK(is_chosen == (better < count));
         }
       }
+    }
+  }
+}
+
+TEST_CASE("units that the row before chose have a bonus, from call to call and from row to row") {
+  constexpr std::int32_t n_units = 40, count = 6, n_rows = 12;
+  constexpr float bonus = 2;
+  std::mt19937 random(5);
+  std::vector<float> scores(n_rows * n_units);
+  for (float& score : scores) score = static_cast<float>(random() % 9);
+  const std::vector<std::int32_t> earlier = {1, 2, 3, 11, 12, 39};
+  for (const char* device : {"scalar", "cpu"}) {
+    INFO(device);
+    const auto backend = make_backend(device, 2);
+    // Two sequences: the first goes on from an earlier call, the second begins afresh.
+    std::vector<std::int32_t> chosen(n_rows * count, -1);
+    std::vector<ScoredRow> rows;
+    for (std::int32_t r = 0; r < n_rows; ++r) {
+      const std::int32_t* before = r == 0 ? earlier.data() : chosen.data() + (r - 1) * count;
+      rows.push_back({r, 1, n_units, {}, r == 7 ? nullptr : before});
+    }
+    backend->ops().top_units({scores.data(), n_units, rows, count, bonus, chosen.data()});
+    for (std::int32_t r = 0; r < n_rows; ++r) {
+      std::vector<float> own(scores.begin() + r * n_units, scores.begin() + (r + 1) * n_units);
+      for (std::int32_t j = 0; rows[static_cast<std::size_t>(r)].before != nullptr && j < count; ++j) {
+        own[static_cast<std::size_t>(rows[static_cast<std::size_t>(r)].before[j])] += bonus;
+      }
+      std::vector<std::int32_t> alone(count);
+      const ScoredRow row{0, 1, n_units, {}};
+      backend->ops().top_units({own.data(), n_units, {&row, 1}, count, 0, alone.data()});
+      CHECK(std::equal(alone.begin(), alone.end(), chosen.begin() + r * count));
     }
   }
 }

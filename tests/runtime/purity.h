@@ -35,6 +35,7 @@ inline EngineOptions purity_options(const std::string& device, Random& random) {
   result.kv_sparse_from = pick({0, 128, 256});
   result.kv_budget = pick({16, 64, 128});
   result.kv_refresh = pick({1, 1, 8});
+  result.kv_inertia = static_cast<float>(pick({0, 1, 3})) / 2;
   result.kv_followup_from = 1;  // so that a text that is cut is still one
   return result;
 }
@@ -161,7 +162,8 @@ inline void require_purity(const std::string& device, std::uint32_t n_seeds) {
       const bool same =
           std::equal(wanted.begin(), wanted.end(), logits.begin() + static_cast<std::ptrdiff_t>(i * n_vocab));
       INFO("session " << i << ":" << both[i].trace << "; sparse from " << plain.kv_sparse_from << ", refresh "
-                      << plain.kv_refresh << ", marks " << busy.keeps_marked);
+                      << plain.kv_refresh << ", inertia " << plain.kv_inertia << ", marks "
+                      << busy.keeps_marked);
       CHECK(same);
     }
   }

@@ -142,11 +142,12 @@ TEST_CASE("sequences that choose in one batch get what each gets alone") {
   CHECK((std::vector<float>(logits.begin(), logits.end()) == expected));
 }
 
-TEST_CASE("going back where tokens share a choice leaves no trace") {
+TEST_CASE("going back where tokens share a choice, or hold on to one, leaves no trace") {
   const std::string device = GENERATE("scalar", "cpu");
   const std::vector<TokenId> tokens = random_text(420), other = random_text(60, 9);
   EngineOptions some = options(device);
   some.kv_refresh = GENERATE(1, 16);
+  some.kv_inertia = GENERATE(0.0f, 0.5f);
   Engine engine(some);
   for (const std::int32_t back : {419, 400, 389, 310, 303, 300, 250}) {
     INFO("back to " << back << " on " << device);
@@ -189,6 +190,26 @@ TEST_CASE("residents save decoding: what was read a moment ago is not decoded ag
   CHECK(decoded[2] <= 2 * 4 * 6);  // every unit of six pages once for each anchor
 }
 
+TEST_CASE("a choice that holds on to the one before it decodes less") {
+  const std::vector<TokenId> tokens = random_text(450);
+  EngineOptions some = options("cpu");
+  some.kv_residents = 64;
+  std::vector<std::int64_t> decoded;
+  std::vector<std::vector<float>> logits;
+  for (const float inertia : {0.0f, 0.5f, 100.0f}) {
+    some.kv_inertia = inertia;
+    Engine engine(some);
+    Session session(engine);
+    logits.push_back(run(engine, session, tokens, {1}));
+    CHECK(engine.kv_reuse().chosen == engine.kv_reuse().choices * 4);
+    decoded.push_back(engine.kv_reuse().decoded);
+  }
+  CHECK(decoded[1] < decoded[0]);
+  CHECK(decoded[2] < decoded[1]);
+  CHECK(decoded[2] <= 4 * 2 * (1 + 150 / 16 + 1));  // nothing but what is chosen afresh
+  CHECK((logits[0] != logits[2]));
+}
+
 TEST_CASE("settings of choosing come from the sidecar, and what is impossible is refused by name") {
   EngineOptions plain = options("cpu");
   plain.kv_budget = -1;
@@ -197,6 +218,7 @@ TEST_CASE("settings of choosing come from the sidecar, and what is impossible is
   CHECK(engine.options().kv_budget == 64);
   CHECK(engine.options().kv_residents == 256);
   CHECK(engine.options().kv_refresh == 1);
+  CHECK(engine.options().kv_inertia == 0.5f);
   CHECK(engine.plan().kv_index > 0);
   CHECK(engine.kv_usage(768).total() == engine.plan().kv);
 

@@ -13,10 +13,10 @@
 namespace cga::cli {
 namespace {
 
-std::span<const float> run(Engine& engine, Session& session, std::span<const TokenId> tokens,
-                           Feed::Span span) {
+/// Runs tokens through the model. What comes after the last is left for Engine::sample().
+void run(Engine& engine, Session& session, std::span<const TokenId> tokens, Feed::Span span) {
   const std::array<Feed, 1> feeds = {Feed{&session, tokens, Feed::Want::last, span}};
-  return engine.run(feeds);
+  engine.feed(feeds);
 }
 
 void check_fits(const Session& session, std::span<const TokenId> prompt) {
@@ -39,33 +39,41 @@ std::size_t keep_common(Session& session, std::span<const TokenId> prompt) {
   return n_common;
 }
 
-/// Runs one token through the model. @return the logits after it
-std::span<const float> decode(Engine& engine, Session& session, TokenId id, RunStats& stats) {
-  stats.decode_bytes += engine.decode_bytes(session.n_past());
-  const Stopwatch watch;
-  const auto logits = run(engine, session, std::span(&id, 1), Feed::Span::generated);
-  stats.decode_seconds += watch.seconds();
-  ++stats.decode_steps;
-  return logits;
-}
-
 /// Reads all of the prompt that is not in the session. Its last token is read like generated ones, so that an
 /// answer asked for again begins as the first one did.
-/// @return the logits of the last token; empty after a signal
-std::span<const float> read_prompt(Engine& engine, Session& session, std::span<const TokenId> prompt,
-                                   const GenerationOptions& options, const Context& context,
-                                   RunStats& stats) {
+/// @return whether it was read to its end, not stopped by a signal
+bool read_prompt(Engine& engine, Session& session, std::span<const TokenId> prompt,
+                 const GenerationOptions& options, const Context& context, RunStats& stats) {
   const std::size_t n_reused = keep_common(session, prompt);
   stats.reused_tokens = static_cast<std::int64_t>(n_reused);
   const std::size_t last = prompt.size() - 1;
   read_text(engine, session, prompt.subspan(n_reused, last - n_reused), options, context, stats);
-  if (context.interrupts.pending() != 0) return {};
+  if (context.interrupts.pending() != 0) return false;
   if (options.marks) session.mark();
   const Stopwatch watch;
-  const auto logits = run(engine, session, prompt.subspan(last), Feed::Span::generated);
+  run(engine, session, prompt.subspan(last), Feed::Span::generated);
   ++stats.prompt_tokens;
   stats.prompt_seconds += watch.seconds();
-  return logits;
+  return true;
+}
+
+/// The token after the last one that was run. The time counts to the prompt or to decoding, whichever led
+/// here: on a device it is here that one waits for it.
+TokenId sample(Engine& engine, Sampler& sampler, double& seconds) {
+  const Stopwatch watch;
+  const TokenId id = engine.sample(0, sampler);
+  seconds += watch.seconds();
+  return id;
+}
+
+/// Runs one token through the model and samples the next.
+TokenId decode(Engine& engine, Session& session, TokenId id, Sampler& sampler, RunStats& stats) {
+  stats.decode_bytes += engine.decode_bytes(session.n_past());
+  const Stopwatch watch;
+  run(engine, session, std::span(&id, 1), Feed::Span::generated);
+  stats.decode_seconds += watch.seconds();
+  ++stats.decode_steps;
+  return sample(engine, sampler, stats.decode_seconds);
 }
 
 /// Tokens on their way to the reader: whole code points, and nothing that belongs to a stop string.
@@ -159,7 +167,7 @@ Generated generate_text(Engine& engine, Session& session, std::span<const TokenI
                         const GenerationOptions& options, const TextSink& sink, const Context& context) {
   check_fits(session, prompt);
   Generated result;
-  std::span<const float> logits = read_prompt(engine, session, prompt, options, context, result.stats);
+  const bool is_read = read_prompt(engine, session, prompt, options, context, result.stats);
   for (const TokenId id : prompt) sampler.accept(id);
 
   TextStream stream(engine.tokenizer(), options.stops, sink, result.text);
@@ -167,11 +175,10 @@ Generated generate_text(Engine& engine, Session& session, std::span<const TokenI
   const auto next = [&]() -> std::optional<FinishReason> {  // one token further, or why not
     if (context.interrupts.pending() != 0) return FinishReason::interrupted;
     if (n_generated() == options.n_predict) return FinishReason::length;
-    if (n_generated() > 0) {
-      if (session.n_past() == session.n_ctx()) return FinishReason::context_full;
-      logits = decode(engine, session, result.tokens.back(), result.stats);
-    }
-    const TokenId id = sampler.sample(logits);
+    const bool is_first = n_generated() == 0;
+    if (!is_first && session.n_past() == session.n_ctx()) return FinishReason::context_full;
+    const TokenId id = is_first ? sample(engine, sampler, result.stats.prompt_seconds)
+                                : decode(engine, session, result.tokens.back(), sampler, result.stats);
     if (engine.tokenizer().is_end(id)) return FinishReason::end;
     sampler.accept(id);
     result.tokens.push_back(id);
@@ -186,7 +193,7 @@ Generated generate_text(Engine& engine, Session& session, std::span<const TokenI
   result.reason = *reason;
   result.stats.generated_tokens = n_generated();
   result.stats.n_past = session.n_past();
-  if (!logits.empty()) result.stats.logits_hash = hash_bits(logits);
+  if (is_read) result.stats.logits_hash = hash_bits(engine.logits(0));
   return result;
 }
 

@@ -159,6 +159,13 @@ void add_kv_options(CLI::App& command, EngineOptions& engine) {
              "Archived tokens that a query reads, a multiple of 16");
   add_tokens(command, "--kv-refresh", engine.kv_refresh,
              "Tokens that share a choice: 1 (default), 2, 4 … 64: speed for quality");
+  command
+      .add_option(
+          "--kv-inertia", engine.kv_inertia,
+          "Nats by which another archived token must score higher than one that was chosen a token ago")
+      ->check(CLI::Range(0.0, 100.0))
+      ->type_name("X")
+      ->group("KV cache");
 }
 
 CLI::Validator positive_number(double high) {

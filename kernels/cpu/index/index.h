@@ -18,6 +18,7 @@ struct IndexScratch {
   std::vector<float> queries;       // [rows, n_heads, width]: codes, as floats
   std::vector<float> weights;       // [rows, n_heads]
   std::vector<std::int32_t> order;  // [threads, units]
+  std::vector<float> scores;        // [threads, units]: with the bonus
   std::vector<float> mass;          // [threads, tokens]
 };
 

@@ -67,8 +67,9 @@ inline constexpr std::int64_t max_decoded_units = 8;  // of a kernel call: their
 
 /// Memory of a thread that reconstructs.
 struct ReconstructionScratch {
-  alignas(64) std::int16_t y[max_decoded_units * block_values];  // levels times factors
-  alignas(64) std::int16_t panels[2 * panel_bytes];              // [2, 32, 16, 2]
+  alignas(64) std::int16_t y[max_decoded_units * block_values];  // levels times factors; or as bytes
+  alignas(64) std::int32_t offsets[max_decoded_units * block_segments * unit_tokens];  // of sums of bytes
+  alignas(64) std::int16_t panels[2 * panel_bytes];                                    // [2, 32, 16, 2]
   alignas(64) float wide[tiles_at_once * block_components * panel_channels];
   alignas(64) float z[tile_channels / panel_channels * max_decoded_units * panel_values];
 };

@@ -15,6 +15,7 @@
 #include "kernels/cpu/latent/basis-inl.h"
 #include "kernels/cpu/latent/pairs-inl.h"
 #include "kernels/cpu/latent/product-inl.h"
+#include "kernels/cpu/latent/quads-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace cga::cpu::HWY_NAMESPACE {
@@ -96,21 +97,55 @@ template <int P>
 void add_panels(const Reconstruction& work, const std::int8_t* codes, const float* steps,
                 std::int64_t n_segments, std::int64_t panel) {
   const std::int64_t stride = work.n_units * panel_values, n_pairs = block_pairs / n_segments;
-  const auto multiply_units = [&](const auto* from) {
+  const auto for_segments = [&](const auto& multiply) {
     for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
-      const std::int16_t* y = work.scratch->y + unit * block_values;
-      for (std::int64_t i = 0; i < n_segments; ++i) {
-        multiply_pairs<P>(y + i * n_pairs * 2 * unit_tokens, from + i * n_pairs * 2 * panel_channels, n_pairs,
-                          steps[i], work.z(panel, unit), stride);
-      }
+      for (std::int64_t i = 0; i < n_segments; ++i) multiply(unit, i, work.z(panel, unit));
     }
   };
-  if constexpr (widens_as_used) {
+  const auto multiply_units = [&](const auto* from) {
+    for_segments([&](std::int64_t unit, std::int64_t i, float* z) {
+      const std::int16_t* y = work.scratch->y + unit * block_values + i * n_pairs * 2 * unit_tokens;
+      multiply_pairs<P>(y, from + i * n_pairs * 2 * panel_channels, n_pairs, steps[i], z, stride);
+    });
+  };
+  if constexpr (multiplies_bytes) {
+    const auto* bytes = reinterpret_cast<const std::int8_t*>(work.scratch->y);
+    for_segments([&](std::int64_t unit, std::int64_t i, float* z) {
+      const std::int8_t* y = bytes + unit * block_values + i * n_pairs * 2 * unit_tokens;
+      const std::int32_t* offsets = work.scratch->offsets + (unit * block_segments + i) * unit_tokens;
+      multiply_bytes<P>(y, codes + i * n_pairs * 2 * panel_channels, offsets, n_pairs / 2, steps[i], z,
+                        stride);
+    });
+  } else if constexpr (widens_as_used) {
     multiply_units(codes);
   } else {
     std::int16_t* panels = work.scratch->panels;
     for (int p = 0; p < P; ++p) expand_panel(codes + p * panel_bytes, panels + p * panel_bytes);
     multiply_units(panels);
+  }
+}
+
+/// Levels of a block times its factors, for all units.
+HWY_INLINE void scale_units(const Reconstruction& work, const std::int16_t* levels,
+                            const std::int16_t* factors, std::int64_t n_segments,
+                            const std::int16_t* next_levels) {
+  for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
+    const std::int64_t at = unit * block_values;
+    if constexpr (multiplies_bytes) {
+      scale_to_bytes(levels + at, factors, n_segments, reinterpret_cast<std::int8_t*>(work.scratch->y) + at,
+                     work.scratch->offsets + unit * block_segments * unit_tokens, next_levels + at);
+    } else {
+      scale_levels(levels + at, factors, work.scratch->y + at, next_levels + at);
+    }
+  }
+}
+
+/// What an integer of a block's sums is worth.  steps: [n_segments]
+HWY_INLINE void steps_of(const Reconstruction& work, std::int64_t block, float largest_level,
+                         std::int64_t n_segments, float* steps) {
+  constexpr float bytes_for_pairs = multiplies_bytes ? 32767.0f / 127.0f : 1.0f;
+  for (std::int64_t i = 0; i < n_segments; ++i) {
+    steps[i] = work.basis.steps_of(block, work.part)[i] * largest_level * bytes_for_pairs;
   }
 }
 
@@ -125,15 +160,10 @@ void reconstruct_panels(const Reconstruction& work) {
     const float largest = work.largest_levels[work.others[static_cast<std::size_t>(i)].bits];
     const std::int64_t n_segments = work.basis.n_segments(block);
     float steps[block_segments];
-    for (std::int64_t j = 0; j < n_segments; ++j) {
-      steps[j] = work.basis.steps_of(block, work.part)[j] * largest;
-    }
+    steps_of(work, block, largest, n_segments, steps);
     const std::int16_t* levels = work.levels + i * work.n_units * block_values;
     const std::int16_t* next_levels = i + 1 < n_blocks ? levels + work.n_units * block_values : levels;
-    for (std::int64_t unit = 0; unit < work.n_units; ++unit) {
-      scale_levels(levels + unit * block_values, factors, work.scratch->y + unit * block_values,
-                   next_levels + unit * block_values);
-    }
+    scale_units(work, levels, factors, n_segments, next_levels);
     const std::int8_t* next = i + 1 < n_blocks ? codes_of(work, i + 1) : nullptr;
     std::int64_t panel = 0;
     for (; panel + panels_at_once <= work.n_panels; panel += panels_at_once) {

@@ -53,8 +53,13 @@ struct TopUnitsArgs {
   std::int64_t stride = 0;
   const ScoredMeta* rows = nullptr;  // [n_rows]: first and last
   std::int32_t n_rows = 0, count = 0;
-  std::int32_t* units = nullptr;  // [n_rows, count], device memory
+  float bonus = 0.0f;                       // of units that a row's predecessor chose
+  const std::int32_t* before_at = nullptr;  // [n_rows]: where in `before` that is; or one of the two below
+  const std::int32_t* before = nullptr;     // choices of earlier calls, [count] each, ascending
+  std::int32_t* units = nullptr;            // [n_rows, count], device memory
 };
+inline constexpr std::int32_t no_predecessor = -1;
+inline constexpr std::int32_t follows_row = -2;  // the predecessor is the row just before
 
 /// Ops::top_units, with the choice in device memory.
 void top_units(const TopUnitsArgs& args, cudaStream_t stream);

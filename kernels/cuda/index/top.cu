@@ -19,10 +19,29 @@ __device__ inline unsigned in_order(float score) {
 }
 
 struct Numbers {
-  const float* scores;   // [n]
+  const float* scores;         // [n]
+  const std::int32_t* before;  // [count], ascending: units that get the bonus; or null
+  int n, first_unit, count;
+  float bonus;
   const unsigned* kept;  // [n], in shared memory; or null
 
-  __device__ unsigned at(int i) const { return kept != nullptr ? kept[i] : in_order(scores[i]); }
+  __device__ bool gets_bonus(int i) const {
+    if (before == nullptr) return false;
+    int low = 0, high = count;  // the first that is not below the unit is in [low, high]
+    while (low < high) {
+      const int middle = (low + high) / 2;
+      if (before[middle] < first_unit + i) {
+        low = middle + 1;
+      } else {
+        high = middle;
+      }
+    }
+    return low < count && before[low] == first_unit + i;
+  }
+  __device__ unsigned make(int i) const {
+    return in_order(gets_bonus(i) ? __fadd_rn(scores[i], bonus) : scores[i]);
+  }
+  __device__ unsigned at(int i) const { return kept != nullptr ? kept[i] : make(i); }
 };
 
 /// What is known of the last number that is chosen: its upper bits, and its rank among all that have them.
@@ -32,7 +51,8 @@ struct Last {
 };
 
 /// Counts the next byte of all numbers whose bits above it are those of the last. All threads call it.
-__device__ void count_bytes(const Numbers& numbers, int n, int shift, unsigned bits, int* bins) {
+__device__ void count_bytes(const Numbers& numbers, int shift, unsigned bits, int* bins) {
+  const int n = numbers.n;
   for (int bin = threadIdx.x; bin < n_bins; bin += threads) bins[bin] = 0;
   __syncthreads();
   for (int first = 0; first < n; first += threads) {
@@ -68,9 +88,9 @@ __device__ void find_bin(const int* bins, const Last& last, Last* found) {
 /// Writes the chosen units in order. All threads call it.
 /// @param counts  [warps], in shared memory: of a warp's numbers, how many are above the last, and equal to
 /// it
-__device__ void write_chosen(const Numbers& numbers, int n, const Last& last, int first_unit, int2* counts,
-                             std::int32_t* units) {
+__device__ void write_chosen(const Numbers& numbers, const Last& last, int2* counts, std::int32_t* units) {
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int n = numbers.n;
   const unsigned lower = (1u << lane) - 1;
   int n_above = 0, n_equal = 0;  // of all before
   for (int first = 0; first < n; first += threads) {
@@ -84,7 +104,7 @@ __device__ void write_chosen(const Numbers& numbers, int n, const Last& last, in
     const int above_before = n_above + __reduce_add_sync(~0u, lane < warp ? of.x : 0) + __popc(above & lower);
     const int equal_before = n_equal + __reduce_add_sync(~0u, lane < warp ? of.y : 0) + __popc(equal & lower);
     if (is_above || (is_equal && equal_before < last.rank)) {
-      units[above_before + min(equal_before, last.rank)] = first_unit + i;
+      units[above_before + min(equal_before, last.rank)] = numbers.first_unit + i;
     }
     n_above += __reduce_add_sync(~0u, of.x);
     n_equal += __reduce_add_sync(~0u, of.y);
@@ -92,30 +112,48 @@ __device__ void write_chosen(const Numbers& numbers, int n, const Last& last, in
   }
 }
 
-/// Grid: [rows].
-__global__ void __launch_bounds__(threads) top_kernel(TopUnitsArgs args) {
-  __shared__ unsigned kept[most_kept];
-  __shared__ int bins[n_bins];
-  __shared__ int2 counts[warps];
-  __shared__ Last found;
-  static_assert(warps == 32);  // a lane a warp in write_chosen
-  const ScoredMeta row = args.rows[blockIdx.x];
-  const float* scores = args.scores + blockIdx.x * args.stride + row.first;
-  const int n = row.last - row.first;
-  const Numbers numbers{scores, n <= most_kept ? kept : nullptr};
-  if (numbers.kept != nullptr) {
-    for (int i = threadIdx.x; i < n; i += threads) kept[i] = in_order(scores[i]);
+/// What a CTA keeps in shared memory.
+struct Shared {
+  unsigned kept[most_kept];
+  int bins[n_bins];
+  int2 counts[warps];
+  Last found;
+};
+
+/// One row's choice. All threads call it.
+__device__ void choose(Numbers numbers, Shared& shared, std::int32_t* units) {
+  if (numbers.n <= most_kept) {
+    for (int i = threadIdx.x; i < numbers.n; i += threads) shared.kept[i] = numbers.make(i);
+    numbers.kept = shared.kept;
   }
   __syncthreads();
-  Last last{0, args.count};
+  Last last{0, numbers.count};
   for (int shift = 24; shift >= 0; shift -= 8) {
-    count_bytes(numbers, n, shift, last.bits, bins);
-    if (threadIdx.x < 32) find_bin(bins, last, &found);
+    count_bytes(numbers, shift, last.bits, shared.bins);
+    if (threadIdx.x < 32) find_bin(shared.bins, last, &shared.found);
     __syncthreads();
-    last = found;
+    last = shared.found;
     __syncthreads();
   }
-  write_chosen(numbers, n, last, row.first, counts, args.units + std::int64_t{blockIdx.x} * args.count);
+  write_chosen(numbers, last, shared.counts, units);
+}
+
+/// Grid: [rows]; a row that follows another is its CTA's.
+__global__ void __launch_bounds__(threads) top_kernel(TopUnitsArgs args) {
+  __shared__ Shared shared;
+  static_assert(warps == 32);  // a lane a warp in write_chosen
+  int row = blockIdx.x, before_at = args.before_at[row];
+  if (before_at == follows_row) return;
+  const std::int32_t* before = before_at == no_predecessor ? nullptr : args.before + before_at;
+  do {
+    const ScoredMeta meta = args.rows[row];
+    std::int32_t* const units = args.units + std::int64_t{row} * args.count;
+    choose({args.scores + row * args.stride + meta.first, before, meta.last - meta.first, meta.first,
+            args.count, args.bonus, nullptr},
+           shared, units);  // ends in a barrier, so what it wrote can be read
+    before = units;
+    ++row;
+  } while (row < args.n_rows && args.before_at[row] == follows_row);
 }
 
 }  // namespace

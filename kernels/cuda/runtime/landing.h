@@ -1,4 +1,4 @@
-// Where results land: pinned host memory that grows, so that copies from the device need no staging.
+// Where results arrive: pinned memory of the host, which copies reach at full speed and kernels can write to.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -17,25 +17,17 @@ class Landing {
   ~Landing() {
     if (data_ != nullptr) cudaFreeHost(data_);
   }
-
-  /// What a stream has written so far, copied from the device. Waits for the stream.
-  /// @return good until the next call
-  const void* fetch(const void* from, std::size_t bytes, cudaStream_t stream) {
-    need(bytes);
-    check(cudaMemcpyAsync(data_, from, bytes, cudaMemcpyDeviceToHost, stream), "reading from the device");
-    check(cudaStreamSynchronize(stream), "reading from the device");
-    return data_;
-  }
-
- private:
-  void need(std::size_t bytes) {
-    if (bytes <= size_) return;
+  /// Nothing that was asked for before may be in use. @return room for `bytes`, valid until the next call
+  void* need(std::size_t bytes) {
+    if (bytes <= size_) return data_;
     if (data_ != nullptr) cudaFreeHost(data_);
     data_ = nullptr, size_ = 0;
     check(cudaMallocHost(&data_, bytes), "pinned memory for results");
     size_ = bytes;
+    return data_;
   }
 
+ private:
   void* data_ = nullptr;
   std::size_t size_ = 0;
 };

@@ -73,6 +73,7 @@ Bench load(const BenchOptions& options, const std::vector<BenchTest>& tests, con
     if (engine.options().kv_select != KvSelect::all) {
       subject.kv_budget = engine.options().kv_budget;
       subject.kv_refresh = engine.options().kv_refresh;
+      subject.kv_inertia = engine.options().kv_inertia;
     }
   }
   subject.plan = engine.plan();

@@ -58,6 +58,7 @@ Record record_of(const BenchResult& result) {
       {"kv_select", subject.kv_select},
       {"kv_budget", subject.kv_budget},
       {"kv_refresh", subject.kv_refresh},
+      {"kv_inertia", subject.kv_inertia},
       {"units_read", result.units_read},
       {"units_decoded", result.units_decoded},
       {"resident_share", result.resident_share},

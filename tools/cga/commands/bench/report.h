@@ -18,6 +18,7 @@ struct BenchSubject {
   std::int64_t model_size = 0, model_n_params = 0;
   std::string kv_type, kv_select;
   std::int32_t kv_budget = 0, kv_refresh = 0;  // tokens; 0: everything is read
+  float kv_inertia = 0;                        // nats
   std::int32_t n_threads = 0;                  // in use
   MemoryPlan plan;
   double load_ms = 0;
