@@ -7,6 +7,7 @@
 
 #include "cga/engine.h"
 #include "cuda/gpu.h"
+#include "kernels/cuda/shortlist/plan.h"
 #include "support/catch.h"
 #include "support/shortlists.h"
 
