@@ -46,6 +46,8 @@ struct IntegerTile {
   static constexpr int n_groups = tile_cols / Group;
   static constexpr int numbers_bytes = tile_rows * n_groups * 2 * (HasMin ? 2 : 1);
   static constexpr int planes = 1;                // activations: f16
+  static constexpr bool integer_products = Group == 32 && (Bits == 4 || Bits == 8);  // else in f16
+  static constexpr int code_unit = Bits == 4 ? 16 : 1;  // of a code in integer products
   static constexpr int step = Bits <= 5 ? 2 : 1;  // tiles that the decode kernels copy and multiply together;
                                                   // more of the larger would not fit in registers
   static_assert(!HasMin || Zero == 0);
@@ -61,7 +63,7 @@ struct FloatTile {
   using element = Element;
   static constexpr bool is_float = true;
   static constexpr int bits = 16, group = 32, zero = 0;
-  static constexpr bool has_min = false;
+  static constexpr bool has_min = false, integer_products = false;
   static constexpr int code_bytes = tile_rows * tile_cols * 2;
   static constexpr int plane_bytes = 0, n_groups = 0, numbers_bytes = 0;
   static constexpr int planes = 2;
