@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(512)
 /// @param N      tiles of 4 tokens; activations of a single one are quantised here
 /// @param Slots  of a ring
 template <class Tile, int N, int Slots>
-__global__ void __launch_bounds__(32 * max_cta_warps, N == 4 ? 1 : 2)
+__global__ void __launch_bounds__(32 * max_cta_warps, N == 1 ? 2 : 1)
     integer_kernel(const __grid_constant__ DecodeArgs args, const __grid_constant__ IntegerPlan plan) {
   extern __shared__ std::byte shared[];
   const Member me(plan);
@@ -270,13 +270,15 @@ void quantise(const DecodeArgs& args, const IntegerPlan& plan, cudaStream_t stre
 /// Multiplies by targets of one tile type.
 template <class Tile>
 void decode_integers(const DecodeArgs& args, const IntegerPlan& plan, cudaStream_t stream) {
+  constexpr int deep = ring_depths[0], medium = ring_depths[1], shallow = ring_depths[2];
   if (plan.quantises) {
-    if (plan.ring_slots == few_ring_slots) return launch_integers<Tile, 1, few_ring_slots>(args, plan, stream);
-    return launch_integers<Tile, 1, many_ring_slots>(args, plan, stream);
+    if (plan.ring_slots == deep) return launch_integers<Tile, 1, deep>(args, plan, stream);
+    if (plan.ring_slots == medium) return launch_integers<Tile, 1, medium>(args, plan, stream);
+    return launch_integers<Tile, 1, shallow>(args, plan, stream);
   }
   quantise<Tile>(args, plan, stream);
-  if (plan.token_tiles == 2) return launch_integers<Tile, 2, few_ring_slots>(args, plan, stream);
-  launch_integers<Tile, 4, few_ring_slots>(args, plan, stream);
+  if (plan.token_tiles == 2) return launch_integers<Tile, 2, shallow>(args, plan, stream);
+  launch_integers<Tile, 4, shallow>(args, plan, stream);
 }
 
 }  // namespace cga::cuda

@@ -44,9 +44,9 @@ bool choose_rings(IntegerPlan& plan, int n_tokens, const IntegerTileShape& tile,
   const auto half = static_cast<std::size_t>(device.shared_per_multiprocessor / 2) - other_bytes,
              all = static_cast<std::size_t>(device.shared_per_cta);
   for (const std::size_t room : {std::min(half, all), all}) {
-    for (const int slots : {many_ring_slots, few_ring_slots}) {
+    for (const int slots : ring_depths) {
       // What the activations of many tokens do not find in the first-level cache costs more than rings gain.
-      if (slots == many_ring_slots && (room == all || !plan.quantises)) continue;
+      if (slots != ring_depths[2] && (room == all || !plan.quantises)) continue;
       if (place_in_shared(plan, n_tokens, tile, slots, room)) return true;
     }
   }
@@ -103,8 +103,15 @@ IntegerPlan plan_integers(std::int64_t cols, std::int64_t n_tasks, int n_tokens,
       least = cost;
     }
   }
-  const std::int64_t ctas = (n_tasks + best.teams - 1) / best.teams;
-  best.grid = static_cast<int>(std::min<std::int64_t>(multiprocessors, ctas));
+  // Rather a team without a task than a multiprocessor: the scheduler would give it two CTAs of the next launch.
+  best.grid = static_cast<int>(std::min<std::int64_t>(multiprocessors, n_tasks));
+  // A multiprocessor must stand still to change the division of its memory; so all launches that may share one
+  // ask for the same, and the others leave activations a first-level cache.
+  const auto all = static_cast<std::int64_t>(best.shared_bytes + other_bytes);
+  best.carveout_percent =
+      best.quantises ? 100
+                     : static_cast<int>(std::min<std::int64_t>(100, (100 * all + device.shared_per_multiprocessor - 1) /
+                                                                        device.shared_per_multiprocessor));
   return best;
 }
 
