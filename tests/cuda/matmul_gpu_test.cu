@@ -10,14 +10,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <numeric>
 #include <string_view>
-#include <thread>
 
 #include "cuda/device_matrix.h"
+#include "cuda/matmul_oracle.h"
 #include "cuda/no_device.h"
 #include "kernels/cuda/matmul/matmul.h"
 
@@ -27,7 +26,11 @@ using namespace cga;
 using cga::cuda::Epilogue;
 using cga::cuda::MatmulParams;
 using test::DeviceVector;
+using test::Expected;
+using test::host_norm;
+using test::host_product;
 using test::HostMatrix;
+using test::worst_error;
 using Floats = std::vector<float>;
 
 /// Everything a case needs from the device.
@@ -64,71 +67,6 @@ Floats random_floats(std::int64_t n, std::mt19937& random, float magnitude = 1.0
   Floats values(static_cast<std::size_t>(n));
   for (float& value : values) value = normal(random);
   return values;
-}
-
-void in_parallel(std::int64_t n, const std::function<void(std::int64_t)>& run) {
-  const int n_threads = static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-  std::vector<std::thread> threads;
-  for (int t = 0; t < n_threads; ++t) {
-    threads.emplace_back([&, t] {
-      for (std::int64_t i = t; i < n; i += n_threads) run(i);
-    });
-  }
-  for (std::thread& thread : threads) thread.join();
-}
-
-/// What results should be, and how large the sums are that they come from.
-struct Expected {
-  std::vector<double> value, magnitude;  // [n_tokens, rows]
-};
-
-Expected host_product(const WeightView& w, const std::vector<double>& x, std::int64_t n_tokens) {
-  Expected expected;
-  expected.value.resize(static_cast<std::size_t>(n_tokens * w.rows));
-  expected.magnitude = expected.value;
-  in_parallel(w.rows, [&](std::int64_t r) {
-    Floats row(static_cast<std::size_t>(w.cols));
-    w.type->decode(w.row(r), w.cols / w.type->block_values, row.data());
-    for (std::int64_t t = 0; t < n_tokens; ++t) {
-      double sum = 0.0, squares = 0.0;
-      for (std::int64_t c = 0; c < w.cols; ++c) {
-        const double product = row[c] * x[t * w.cols + c];
-        sum += product;
-        squares += product * product;
-      }
-      expected.value[t * w.rows + r] = sum;
-      expected.magnitude[t * w.rows + r] = std::sqrt(squares);
-    }
-  });
-  return expected;
-}
-
-std::vector<double> host_norm(const Floats& x, const Floats* norm, double eps, std::int64_t cols) {
-  std::vector<double> out(x.begin(), x.end());
-  if (norm == nullptr) return out;
-  for (std::size_t t = 0; t < x.size(); t += cols) {
-    double squares = 0.0;
-    for (std::int64_t c = 0; c < cols; ++c) squares += out[t + c] * out[t + c];
-    const double rms = 1.0 / std::sqrt(squares / cols + eps);
-    for (std::int64_t c = 0; c < cols; ++c) out[t + c] *= rms * (*norm)[c];
-  }
-  return out;
-}
-
-/// The worst token's L2 error relative to its results' magnitudes; infinite if a result is not finite.
-double worst_error(const Floats& actual, const Expected& expected, std::int64_t rows) {
-  double worst = 0.0;
-  for (std::size_t t = 0; t < expected.value.size(); t += rows) {
-    double error = 0.0, magnitude = 0.0;
-    for (std::int64_t r = 0; r < rows; ++r) {
-      const double difference = actual[t + r] - expected.value[t + r];
-      error += difference * difference;
-      magnitude += expected.magnitude[t + r] * expected.magnitude[t + r];
-    }
-    const double relative = std::sqrt(error / magnitude);
-    worst = std::max(worst, std::isfinite(relative) ? relative : std::numeric_limits<double>::infinity());
-  }
-  return worst;
 }
 
 bool same_bits(const float* a, const float* b, std::int64_t n) {
@@ -299,7 +237,8 @@ void test_swiglu(Device& device, Path path, const char* label, const WeightType&
 
 /// x, normalised, times a matrix, or through swiglu: results of tokens [first, first + n).
 Floats run_normalised(Device& device, const PreparedWeight& weight, const DeviceVector<float>& x,
-                      const DeviceVector<float>& norm, std::int64_t first, std::int64_t n, Epilogue epilogue) {
+                      const DeviceVector<float>& norm, std::int64_t first, std::int64_t n,
+                      Epilogue epilogue) {
   const DeviceVector<float> out(device.allocator,
                                 Floats(static_cast<std::size_t>(n * weight.rows), std::nanf("")));
   const MatmulTarget targets[2] = {{&weight, nullptr, out.data()}, {&weight, nullptr, nullptr}};

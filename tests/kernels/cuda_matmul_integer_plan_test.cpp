@@ -41,8 +41,8 @@ void for_each_plan(const Check& check) {
 }  // namespace
 
 TEST_CASE("an integer plan's order of sums depends on columns only", "[cuda-matmul-plan]") {
-  for_each_plan([](const IntegerPlan& plan, std::int64_t cols, std::int64_t, int, const IntegerTileShape& tile,
-                   const DeviceLimits&) {
+  for_each_plan([](const IntegerPlan& plan, std::int64_t cols, std::int64_t, int,
+                   const IntegerTileShape& tile, const DeviceLimits&) {
     const Stretches stretches = decode_stretches(cols, tile.step, 8);
     CHECK(plan.stretches == stretches.n);
     CHECK(plan.stretch_tiles == stretches.tiles);
@@ -51,8 +51,8 @@ TEST_CASE("an integer plan's order of sums depends on columns only", "[cuda-matm
 }
 
 TEST_CASE("an integer plan's warps take all stretches, and its threads a result each", "[cuda-matmul-plan]") {
-  for_each_plan([](const IntegerPlan& plan, std::int64_t, std::int64_t n_tasks, int n, const IntegerTileShape&,
-                   const DeviceLimits& device) {
+  for_each_plan([](const IntegerPlan& plan, std::int64_t, std::int64_t n_tasks, int n,
+                   const IntegerTileShape&, const DeviceLimits& device) {
     const int together = std::min(n, group_tokens);
     CHECK(plan.team_warps * plan.warp_stretches >= plan.stretches);
     CHECK(plan.n_partials == std::max(0, plan.stretches - plan.warp_stretches) + 1);
@@ -104,11 +104,11 @@ TEST_CASE("matrices of an 8B model are spread over an H100 evenly", "[cuda-matmu
     const std::int64_t together = plan.teams * 132;
     return (n_tasks + together - 1) / together * plan.teams;
   };
-  CHECK(load(4096, 384) == 3);        // q, k, v: 2.9 tasks a multiprocessor
-  CHECK(load(4096, 256) == 2);        // output
-  CHECK(load(4096, 896) == 7);        // gate and up: 6.8
-  CHECK(load(14336, 256) == 2);       // down
-  CHECK(load(4096, 8016) <= 63);      // head: 60.7
+  CHECK(load(4096, 384) == 3);    // q, k, v: 2.9 tasks a multiprocessor
+  CHECK(load(4096, 256) == 2);    // output
+  CHECK(load(4096, 896) == 7);    // gate and up: 6.8
+  CHECK(load(14336, 256) == 2);   // down
+  CHECK(load(4096, 8016) <= 63);  // head: 60.7
 }
 
 TEST_CASE("two launches of one token find room on a multiprocessor together", "[cuda-matmul-plan]") {

@@ -22,9 +22,7 @@ struct Writer {
   int n_tokens;           // of the CTA's group
 
   /// Whether it has any result. A writer has those numbered thread, thread + n_threads, …
-  __device__ __forceinline__ bool writes() const {
-    return thread < tile_rows * n_tokens;
-  }
+  __device__ __forceinline__ bool writes() const { return thread < tile_rows * n_tokens; }
 };
 
 /// A writer's h-th result of 16 rows: a token of the group and a row.

@@ -1,7 +1,7 @@
-// From f32 rows to integers: optionally multiplied by a norm's weights, then each 32 columns divided by a scale
-// that makes the largest magnitude 32512, and rounded. A value is 256 times a signed byte plus another: two
-// operands of one mma. What RMS normalisation divides by is left to the scale of the whole token, so that one
-// pass over a row is enough.
+// From f32 rows to integers: optionally multiplied by a norm's weights, then each 32 columns divided by a
+// scale that makes the largest magnitude 32512, and rounded. A value is 256 times a signed byte plus another:
+// two operands of one mma. What RMS normalisation divides by is left to the scale of the whole token, so that
+// one pass over a row is enough.
 #pragma once
 
 #include "kernels/cuda/matmul/activations.cuh"
@@ -21,8 +21,8 @@ constexpr int column_of_byte(int r, int i) {
 
 /// Where a row goes.
 struct QuantisedRow {
-  std::byte* codes = nullptr;  // of the token's slot of tile 0
-  float* factors = nullptr;    // of the token's slot of tile 0
+  std::byte* codes = nullptr;                       // of the token's slot of tile 0
+  float* factors = nullptr;                         // of the token's slot of tile 0
   std::int64_t code_stride = 0, factor_stride = 0;  // from a tile to the next
 
   __device__ __forceinline__ QuantisedRow(std::byte* to, const IntegerLayout& layout, int slot)
@@ -42,7 +42,8 @@ __device__ __forceinline__ std::uint32_t pack_bytes(int a, int b, int c, int d) 
 template <class Tile>
 __device__ __forceinline__ void quantise_chunk(const QuantisedRow& row, const float (&y)[8], int i,
                                                bool there) {
-  std::uint32_t bits = 0;  // of the largest magnitude; they order floats, and those that are not finite come last
+  std::uint32_t bits =
+      0;  // of the largest magnitude; they order floats, and those that are not finite come last
 #pragma unroll
   for (int k = 0; k < 8; ++k) bits = max(bits, __float_as_uint(y[k]) & 0x7fffffffu);
   bits = max(bits, __shfl_xor_sync(0xffffffffu, bits, 1));
@@ -139,8 +140,8 @@ __device__ __forceinline__ ActivationRow row_of(const DecodeArgs& args, const In
           layout.col_tiles * tile_cols};
 }
 
-/// Quantises the first n_tokens tokens; the whole CTA calls it. The next segment's values are requested before
-/// one's are used.
+/// Quantises the first n_tokens tokens; the whole CTA calls it. The next segment's values are requested
+/// before one's are used.
 /// @param squares  [n_tokens][segments], shared
 template <class Tile>
 __device__ __forceinline__ void quantise_tokens(const DecodeArgs& args, const IntegerLayout& layout,

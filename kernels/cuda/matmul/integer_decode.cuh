@@ -1,8 +1,8 @@
 // Products in integers for up to 32 tokens, of codes of 4 or 8 bits in groups of 32 columns.
 //
 // A team of 1 to 8 warps takes 16 rows of weights at a time; a warp sums one or more contiguous stretches of
-// the columns, in order, and the stretches' sums are added in order. An mma multiplies 16 rows by 32 columns of
-// 4 tokens: two of its 8 columns are a token's high and low bytes. Its sums are exact, so what is rounded,
+// the columns, in order, and the stretches' sums are added in order. An mma multiplies 16 rows by 32 columns
+// of 4 tokens: two of its 8 columns are a token's high and low bytes. Its sums are exact, so what is rounded,
 // and in which order, depends on a row's columns alone: a token's bits do not depend on the rest of the
 // batch, nor on how many warps a team has.
 #pragma once
@@ -14,8 +14,9 @@
 
 namespace cga::cuda {
 
-/// Activations as a lane 4 g + t reads them: bytes of column g of mma (token g / 2 of four, its high or low byte),
-/// factors of its results' token t. Of tokens that are not there it reads others; their results are never written.
+/// Activations as a lane 4 g + t reads them: bytes of column g of mma (token g / 2 of four, its high or low
+/// byte), factors of its results' token t. Of tokens that are not there it reads others; their results are
+/// never written.
 template <class Tile>
 struct QuantisedReader {
   static constexpr int n_factors = Tile::has_min ? 4 : 2;
@@ -110,8 +111,8 @@ __device__ __forceinline__ void store_quads(const float (&acc)[N][2], float* par
 
 /// A warp's part in its team's work.
 struct Member {
-  int lane, team, index;             // index: in the team
-  int first_stretch, first, last;    // tiles
+  int lane, team, index;           // index: in the team
+  int first_stretch, first, last;  // tiles
   int team_threads;
 
   __device__ __forceinline__ explicit Member(const IntegerPlan& plan)
@@ -129,8 +130,8 @@ struct Member {
   }
 };
 
-/// Sums of a warp's stretches of a matrix, to where they are added up. The first warp of a team adds its own up on
-/// the way.
+/// Sums of a warp's stretches of a matrix, to where they are added up. The first warp of a team adds its own
+/// up on the way.
 template <class Tile, int N, class Weights>
 __device__ __forceinline__ void multiply_stretches(const DecodeArgs& args, const IntegerPlan& plan,
                                                    const Member& me, Weights& weights,
@@ -234,7 +235,8 @@ __global__ void __launch_bounds__(32 * max_cta_warps, N == 1 ? 2 : 1)
              : reinterpret_cast<const float*>(activations + plan.activations.scales_offset);
   const int n_tokens = min(group_tokens, args.n_tokens - static_cast<int>(blockIdx.y) * group_tokens);
   const Writer writer{static_cast<int>(threadIdx.x) - me.team * me.team_threads, me.team_threads, n_tokens};
-  float* buffers = reinterpret_cast<float*>(shared + plan.partials_offset) + 2 * me.team * plan.partials_floats;
+  float* buffers =
+      reinterpret_cast<float*>(shared + plan.partials_offset) + 2 * me.team * plan.partials_floats;
   Operands operands[1];
   for (int n = 0; has_work(args, share, n); ++n) {
     const Place place = place_of(args, share, n);

@@ -103,15 +103,17 @@ IntegerPlan plan_integers(std::int64_t cols, std::int64_t n_tasks, int n_tokens,
       least = cost;
     }
   }
-  // Rather a team without a task than a multiprocessor: the scheduler would give it two CTAs of the next launch.
+  // Rather a team without a task than a multiprocessor: the scheduler would give it two CTAs of the next
+  // launch.
   best.grid = static_cast<int>(std::min<std::int64_t>(multiprocessors, n_tasks));
-  // A multiprocessor must stand still to change the division of its memory; so all launches that may share one
-  // ask for the same, and the others leave activations a first-level cache.
+  // A multiprocessor must stand still to change the division of its memory; so all launches that may share
+  // one ask for the same, and the others leave activations a first-level cache.
   const auto all = static_cast<std::int64_t>(best.shared_bytes + other_bytes);
   best.carveout_percent =
-      best.quantises ? 100
-                     : static_cast<int>(std::min<std::int64_t>(100, (100 * all + device.shared_per_multiprocessor - 1) /
-                                                                        device.shared_per_multiprocessor));
+      best.quantises
+          ? 100
+          : static_cast<int>(std::min<std::int64_t>(
+                100, (100 * all + device.shared_per_multiprocessor - 1) / device.shared_per_multiprocessor));
   return best;
 }
 

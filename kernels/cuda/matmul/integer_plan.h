@@ -9,7 +9,7 @@ namespace cga::cuda {
 inline constexpr int quad_tokens = 4;     // which one mma multiplies: its 8 columns are 2 bytes of each
 inline constexpr int max_team_warps = 8;  // as many as stretches
 inline constexpr int max_cta_warps = 16;
-inline constexpr int segment_cols = 256;  // which a warp quantises together
+inline constexpr int segment_cols = 256;         // which a warp quantises together
 inline constexpr int ring_depths[] = {8, 6, 4};  // slots of a ring; the last where a kernel quantises before
 
 /// Quantised activations of up to 16 tokens. A token's 64 columns of a tile are 128 bytes, in the order in
@@ -32,13 +32,13 @@ struct IntegerPlan {
   int token_tiles = 0;                   // of 4 tokens that a warp multiplies at once: 1, 2 or 4
   int token_groups = 0;                  // of 16 tokens, which different CTAs multiply
   int grid = 0;                          // CTAs for each group of tokens
-  bool quantises = false;    // CTAs quantise up to 4 tokens into shared memory; else a kernel before does
-  IntegerLayout activations;               // of one group
-  int n_partials = 0;                      // that a task's results are added up from
-  int partials_floats = 0;                 // of one of a team's two buffers
-  int ring_slots = 0, ring_bytes = 0;      // of a warp: one of ring_depths
-  std::size_t squares_offset = 0;          // sums of squares of segments: [tokens, segments]
-  std::size_t team_scales_offset = 0;      // tokens' scales: [teams, 4]
+  bool quantises = false;     // CTAs quantise up to 4 tokens into shared memory; else a kernel before does
+  IntegerLayout activations;  // of one group
+  int n_partials = 0;         // that a task's results are added up from
+  int partials_floats = 0;    // of one of a team's two buffers
+  int ring_slots = 0, ring_bytes = 0;  // of a warp: one of ring_depths
+  std::size_t squares_offset = 0;      // sums of squares of segments: [tokens, segments]
+  std::size_t team_scales_offset = 0;  // tokens' scales: [teams, 4]
   std::size_t partials_offset = 0, ring_offset = 0, shared_bytes = 0;
   int carveout_percent = 0;
 

@@ -33,8 +33,8 @@ __device__ __forceinline__ void mma<BF16>(float (&c)[4], const std::uint32_t (&a
 }
 
 /// c[16, 8] = a[16, 32] b[32, 8], exactly, of bytes: b signed, a signed or not. Lane 4 g + t holds of a, in
-/// bytes, rows g and g + 8 of columns 4 t … 4 t + 3, then both of columns 16 + 4 t …; of b, rows 4 t … of column g, then
-/// rows 16 + 4 t …; c as above.
+/// bytes, rows g and g + 8 of columns 4 t … 4 t + 3, then both of columns 16 + 4 t …; of b, rows 4 t … of
+/// column g, then rows 16 + 4 t …; c as above.
 template <bool Signed>
 __device__ __forceinline__ void mma_bytes(int (&c)[4], const std::uint32_t (&a)[4], std::uint32_t b0,
                                           std::uint32_t b1) {

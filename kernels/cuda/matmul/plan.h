@@ -15,7 +15,8 @@ inline constexpr int max_decode_tokens = 32;  // a launch
 inline constexpr int group_tokens = 16;       // a CTA
 inline constexpr int max_decode_targets = 4;  // a launch
 
-/// Floats of a token's partial sums in shared memory: 16 rows of weights, and 4 so that tokens differ in bank.
+/// Floats of a token's partial sums in shared memory: 16 rows of weights, and 4 so that tokens differ in
+/// bank.
 inline constexpr int partial_stride = 20;
 
 /// How a row's tiles are summed: stretches of equal length, the last perhaps shorter, each in order, then the

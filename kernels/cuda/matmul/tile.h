@@ -45,7 +45,7 @@ struct IntegerTile {
   static constexpr int plane_bytes = Bits == 8 ? 0 : tile_rows * tile_cols * (Bits - 4) / 8;
   static constexpr int n_groups = tile_cols / Group;
   static constexpr int numbers_bytes = tile_rows * n_groups * 2 * (HasMin ? 2 : 1);
-  static constexpr int planes = 1;                // activations: f16
+  static constexpr int planes = 1;                                                   // activations: f16
   static constexpr bool integer_products = Group == 32 && (Bits == 4 || Bits == 8);  // else in f16
   static constexpr int code_unit = Bits == 4 ? 16 : 1;  // of a code in integer products
   static constexpr int step = Bits <= 5 ? 2 : 1;  // tiles that the decode kernels copy and multiply together;
