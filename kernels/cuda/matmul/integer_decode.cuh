@@ -165,12 +165,23 @@ __device__ __forceinline__ void multiply_stretches(const DecodeArgs& args, const
   if (me.index == 0) store_quads<N>(total, partials, n_tokens, me.lane);
 }
 
-/// Asks the second-level cache for the norm's weights, which no kernel writes.
+/// Asks the second-level cache for what no kernel writes.
+__device__ __forceinline__ void fetch(const float* at) {
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(at));
+}
+
 __device__ __forceinline__ void fetch_norm(const DecodeArgs& args) {
   if (args.norm == nullptr) return;
-  for (int i = 32 * threadIdx.x; i < args.cols; i += 32 * blockDim.x) {
-    asm volatile("prefetch.global.L2 [%0];" ::"l"(args.norm + i));
-  }
+  for (int i = 32 * threadIdx.x; i < args.cols; i += 32 * blockDim.x) fetch(args.norm + i);
+}
+
+/// Row scales and biases of 16 rows. They are loaded when the sums are there, since no registers are left to
+/// hold them meanwhile.
+__device__ __forceinline__ void fetch_rows(const DecodeArgs& args, const Place& place, const Member& me) {
+  if (me.index != 0 || me.lane != 0) return;
+  const DecodeTarget& target = args.targets[place.target];
+  fetch(target.weight.row_scale + place.row_tile * tile_rows);
+  if (target.bias != nullptr) fetch(target.bias + place.row_tile * tile_rows);
 }
 
 /// A CTA's activations in shared memory, and the scales of tokens for each team by itself: its first meeting
@@ -237,14 +248,18 @@ __global__ void __launch_bounds__(32 * max_cta_warps, N == 1 ? 2 : 1)
   const Writer writer{static_cast<int>(threadIdx.x) - me.team * me.team_threads, me.team_threads, n_tokens};
   float* buffers =
       reinterpret_cast<float*>(shared + plan.partials_offset) + 2 * me.team * plan.partials_floats;
-  Operands operands[1];
+  float gate = 0.0f;  // a result of swiglu's first matrix
   for (int n = 0; has_work(args, share, n); ++n) {
     const Place place = place_of(args, share, n);
     float* partials = buffers + n % 2 * plan.partials_floats;
-    request_all<Tile, 1>(operands, args, place, writer);
+    fetch_rows(args, place, me);
     multiply_stretches<Tile, N>(args, plan, me, weights, x, partials, n_tokens);
     me.meet();
+    Operands operands[1];
+    operands[0].gate = gate;
+    request_all<Tile, 1>(operands, args, place, writer);
     write_all<Tile, 1>(operands, args, place, writer, partials, plan.n_partials, token_scale);
+    gate = operands[0].gate;
   }
 }
 
