@@ -17,8 +17,8 @@
 //   plane    5 bits: [32 lanes] of 4 bytes, value v of (h, row) at bit 8 h + 4 row + v / 2 + 16 (v % 2)
 //            6 bits: [32 lanes, 2 halves] of 4 bytes, two bits at 2 (4 row + v / 2) + 16 (v % 2)
 //   numbers  [8 g][scales, minima if any][rows g and g + 8][64 / group], f16, divided by the row's scale
-// A code q read as the bits of an f16 is the subnormal q * 2^-24: exact, and free. As bytes, the words of 4 and
-// 8 bits are operands of the integer mma.m16n8k32, with columns in yet another order (column_of_byte).
+// A code q read as the bits of an f16 is the subnormal q * 2^-24: exact, and free. As bytes, the words of 4
+// and 8 bits are operands of the integer mma.m16n8k32, with columns in yet another order (column_of_byte).
 //
 // Rows are padded to 16 and columns to 64, with zeros.
 #pragma once
