@@ -4,6 +4,7 @@ need_model
 set -m  # background jobs with a process group of their own: as from a terminal, SIGINT is not ignored
 
 for signal in INT:130 TERM:143; do
+  : >"$WORK/out"  # not the last signal's: a signal must not come before there is text
   # Without a limit and with the end of the text made unlikely to come soon.
   "$CGA" generate -m "$MODEL" --raw -p "One, two, three, four, five," --temp 0 </dev/null >"$WORK/out" 2>"$WORK/err" &
   for _ in $(seq 1 300); do [ -s "$WORK/out" ] && break; sleep 0.1; done
@@ -15,6 +16,7 @@ for signal in INT:130 TERM:143; do
 done
 
 # A chat that waits for input ends at once.
+: >"$WORK/out"
 mkfifo "$WORK/input"
 "$CGA" chat -m "$MODEL" -c 256 -n 2 <"$WORK/input" >"$WORK/out" 2>"$WORK/err" &
 exec 3>"$WORK/input"

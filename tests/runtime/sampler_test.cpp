@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cga/error.h"
+#include "runtime/plain_sampling.h"
 #include "support/catch.h"
 
 using cga::Error;
@@ -17,18 +18,9 @@ using cga::Sampler;
 using cga::SamplingOptions;
 using cga::TokenId;
 using cga::test::Approx;
+using cga::test::plain_sampling;
 
 namespace {
-
-/// Everything off: a draw from the softmax itself.
-SamplingOptions plain() {
-  SamplingOptions options;
-  options.temperature = 1.0f;
-  options.top_k = 0;
-  options.top_p = 1.0f;
-  options.min_p = 0.0f;
-  return options;
-}
 
 SamplingOptions greedy() {
   SamplingOptions options;
@@ -63,7 +55,7 @@ const std::vector<double> kFour = {0.1, 0.4, 0.2, 0.3};
 }  // namespace
 
 TEST_CASE("a plain draw follows the softmax") {
-  const auto shares = frequencies(plain(), logits_of(kFour));
+  const auto shares = frequencies(plain_sampling(), logits_of(kFour));
   for (TokenId id = 0; id < 4; ++id) {
     // Five standard deviations of 40,000 draws: sqrt(0.25 / 40,000) * 5.
     CHECK(shares.at(id) == Approx(kFour[static_cast<std::size_t>(id)]).margin(0.0125));
@@ -71,7 +63,7 @@ TEST_CASE("a plain draw follows the softmax") {
 }
 
 TEST_CASE("temperature divides the logits before the draw") {
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.temperature = 0.5f;  // squares the probabilities: 0.01 0.16 0.04 0.09, of 0.30
   const auto cold = frequencies(options, logits_of(kFour));
   CHECK(cold.at(0) == Approx(0.01 / 0.30).margin(0.0125));
@@ -89,7 +81,7 @@ TEST_CASE("greedy takes the highest logit, and the lower id of equals") {
 }
 
 TEST_CASE("top-k draws from the k likeliest in their proportions") {
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.top_k = 2;
   const auto shares = frequencies(options, logits_of(kFour));
   CHECK(keys(shares) == std::vector<TokenId>{1, 3});
@@ -106,7 +98,7 @@ TEST_CASE("top-k draws from the k likeliest in their proportions") {
 }
 
 TEST_CASE("top-p keeps the fewest tokens that reach p") {
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.top_p = 0.65f;  // 0.4 + 0.3 reach it; 0.4 alone does not
   CHECK(keys(frequencies(options, logits_of(kFour))) == std::vector<TokenId>{1, 3});
   options.top_p = 0.75f;  // needs 0.2, too
@@ -116,14 +108,14 @@ TEST_CASE("top-p keeps the fewest tokens that reach p") {
 }
 
 TEST_CASE("top-p counts shares of what top-k left") {
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.top_k = 2;
   options.top_p = 0.55f;  // 0.4 is 0.57 of the 0.7 that are left
   CHECK(keys(frequencies(options, logits_of(kFour), 500)) == std::vector<TokenId>{1});
 }
 
 TEST_CASE("top-p finds a nucleus of hundreds") {
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.top_p = 0.5f;
   const auto shares = frequencies(options, std::vector<float>(1'000, 1.0f), 10'000);  // twenty draws each
   CHECK(shares.size() == Approx(500).margin(1));
@@ -131,7 +123,7 @@ TEST_CASE("top-p finds a nucleus of hundreds") {
 }
 
 TEST_CASE("min-p drops what is less likely than a share of the likeliest") {
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.min_p = 0.6f;  // of 0.4: 0.24
   CHECK(keys(frequencies(options, logits_of(kFour))) == std::vector<TokenId>{1, 3});
   options.min_p = 1.0f;
@@ -139,7 +131,7 @@ TEST_CASE("min-p drops what is less likely than a share of the likeliest") {
 }
 
 TEST_CASE("the cuts are made before the temperature") {
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.min_p = 0.6f;
   options.temperature = 100.0f;  // flattens what is left: two tokens, half each
   const auto shares = frequencies(options, logits_of(kFour));
@@ -205,7 +197,7 @@ TEST_CASE("tokens the vocabulary does not have are no concern of the penalties")
 TEST_CASE("same seed, same tokens; another seed, others") {
   const std::vector<float> logits(1'000, 0.0f);
   const auto sequence = [&](std::uint64_t seed) {
-    SamplingOptions options = plain();
+    SamplingOptions options = plain_sampling();
     options.seed = seed;
     Sampler sampler(options);
     std::vector<TokenId> ids;
@@ -218,7 +210,7 @@ TEST_CASE("same seed, same tokens; another seed, others") {
 
 TEST_CASE("the random sequence is the same on every platform") {
   // mt19937_64's first number for the default seed 5489 is 14514284786278117030: 0.78682 of 2^64.
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.seed = 5489;
   CHECK(Sampler(options).sample(std::vector<float>(1'000, 0.0f)) == 786);
 }
@@ -226,7 +218,7 @@ TEST_CASE("the random sequence is the same on every platform") {
 TEST_CASE("logits that are no numbers are an error, not a token") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const float infinity = std::numeric_limits<float>::infinity();
-  for (const SamplingOptions& options : {plain(), greedy(), SamplingOptions{}}) {
+  for (const SamplingOptions& options : {plain_sampling(), greedy(), SamplingOptions{}}) {
     Sampler sampler(options);
     CHECK_THROWS_AS(sampler.sample(std::vector<float>{0.0f, nan, 1.0f}), Error);
     CHECK_THROWS_AS(sampler.sample(std::vector<float>{0.0f, infinity}), Error);

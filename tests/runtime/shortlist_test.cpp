@@ -10,6 +10,7 @@
 
 #include "cga/error.h"
 #include "cga/sampling.h"
+#include "runtime/plain_sampling.h"
 #include "support/catch.h"
 #include "support/shortlists.h"
 
@@ -39,15 +40,6 @@ struct List {
   std::vector<Candidate> all;
   Shortlist list;
 };
-
-SamplingOptions plain() {
-  SamplingOptions options;
-  options.temperature = 1.0f;
-  options.top_k = 0;
-  options.top_p = 1.0f;
-  options.min_p = 0.0f;
-  return options;
-}
 
 template <class T>
 T any_of(std::mt19937& random, std::initializer_list<T> choices) {
@@ -143,7 +135,7 @@ TEST_CASE("without any cut, or with penalties that make tokens likelier, all log
           "[shortlist]") {
   const std::vector<float> logits = random_logits(LogitKind::normal, 300, 3);
   const List made(logits, 256);
-  Sampler uncut(plain());
+  Sampler uncut(plain_sampling());
   CHECK(uncut.shortlist_size(256) == 0);
   CHECK_FALSE(uncut.sample(made.list));
   for (int which = 0; which < 3; ++which) {
@@ -194,7 +186,7 @@ TEST_CASE("a list that penalties empty of its first tokens decides only if it is
 }
 
 TEST_CASE("top-p decides when its mass is listed, and not too near the edge of a token", "[shortlist]") {
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.top_p = 0.5f;
   const std::vector<float> equal(4, 1.0f);
   CHECK_FALSE(Sampler(options).sample(List(equal, 4).list));  // two of four are just half of them
@@ -210,7 +202,7 @@ TEST_CASE("top-p decides when its mass is listed, and not too near the edge of a
 }
 
 TEST_CASE("min-p alone draws in the order of ids, as from all logits", "[shortlist]") {
-  SamplingOptions options = plain();
+  SamplingOptions options = plain_sampling();
   options.min_p = 0.1f;
   for (std::uint64_t seed = 0; seed < 50; ++seed) {
     options.seed = seed;
