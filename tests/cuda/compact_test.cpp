@@ -105,21 +105,22 @@ TEST_CASE("on a GPU, residents and pieces change no logit", "[gpu]") {
   }
 }
 
-TEST_CASE("on a GPU, a compact cache gives the logits that it gives on the CPU", "[gpu]") {
+TEST_CASE("on a GPU, a compact cache gives the logits of the scalar backend", "[gpu]") {
   if (!has_compact_gpu()) return;
   const std::vector<TokenId> tokens = random_text(600);
   for (const bool exact : {true, false}) {
     for (const KvSelect select : {KvSelect::all, KvSelect::index, KvSelect::oracle}) {
-      EngineOptions on_cpu = tiny("cpu"), on_gpu = tiny("cuda");
-      on_cpu.kv_select = on_gpu.kv_select = select;
-      on_cpu.exact = on_gpu.exact = exact;
+      EngineOptions oracle = tiny("scalar"), on_gpu = tiny("cuda");
+      oracle.kv_select = on_gpu.kv_select = select;
+      oracle.exact = on_gpu.exact = exact;
       const double kl =
-          divergence(logits_of(on_cpu, tokens, 300, 64), logits_of(on_gpu, tokens, 300, 1), tokens.size());
+          divergence(logits_of(oracle, tokens, 300, 64), logits_of(on_gpu, tokens, 300, 1), tokens.size());
       std::cout << (exact ? "exact" : "fast") << ", selection " << static_cast<int>(select) << ": mean KL "
                 << kl << "\n";
       INFO("selection " << static_cast<int>(select) << (exact ? ", exact" : ""));
-      // A close choice may fall the other way, and then other units are read. The scalar backend beside the
-      // CPU: 5e-5 where all is read, 7e-3 by the index, 1e-4 by the oracle.
+      // A close choice may fall the other way, and then other units are read. Of this tiny model, whose
+      // sidecar is coarse, the CPU, which decodes units with bytes, is 1.4e-3 from the scalar backend where
+      // all is read, and 1.8e-2 by the index.
       CHECK(kl <= (select == KvSelect::all ? 5e-4 : 3e-2));
     }
   }

@@ -105,12 +105,13 @@ bool has_integer_products(const WeightType& type) {
   return type.integer.group == 32 && (type.integer.bits == 4 || type.integer.bits == 8);
 }
 
-double tolerance(const WeightType& type, Path path) {
+double tolerance(const WeightType& type, Path path, std::int64_t cols) {
   if (path == Path::exact) return 1e-5;
   if (path == Path::prefill) return 1e-3;
   if (type.integer.bits == 0) return 2e-5;
   // Scales of K types are rounded to f16; of the others only activations are, to 16 bits in groups of 32.
-  return has_integer_products(type) && type.block_values == 32 ? 3e-4 : 1e-3;
+  // In the row's only group an outlier, here 100 times the rest, leaves the others 9 of them: 6e-4.
+  return has_integer_products(type) && type.block_values == 32 && cols > 32 ? 3e-4 : 1e-3;
 }
 
 std::unique_ptr<PreparedWeight> prepare(Device& device, Path path, const WeightView& view) {
@@ -154,7 +155,7 @@ void test_products(Device& device, Path path, const char* label, const WeightTyp
     const Expected expected = host_product(matrix.view, x_checked, checked);
     const double error = worst_error({all.end() - checked * rows, all.end()}, expected, rows);
     worst = std::max(worst, error);
-    expect(error <= tolerance(type, path),
+    expect(error <= tolerance(type, path, cols),
            std::string(label) + " " + name_of(type, rows, cols) + ": error " + std::to_string(error));
     for (const std::int64_t n : counts) {
       const std::int64_t first = most - n;
