@@ -17,12 +17,14 @@ An answer is right if it holds all numbers that were asked for. Haystacks depend
 are paired by question: the table has how many were right with the first setting only, and with this one only.
 """
 import argparse
+import concurrent.futures
 import json
 import pathlib
 import random
 import subprocess
 import sys
 import tempfile
+import threading
 
 WORDS = ("amber anchor apple arrow autumn badger barley basket beacon birch blanket bramble bridge bronze butter candle canyon cedar "
          "cherry cinder clover cobalt copper coral cotton cradle crimson crystal dagger daisy dragon ember falcon feather fennel "
@@ -101,7 +103,7 @@ def ask(cga: str, model: str, setting: str, document: str, questions: list[dict]
         run = subprocess.run([cga, "generate", "-m", model, "-f", text, "--ask", asked, "--json", "--temp", "0", "-n", "48",
                               "-c", str(context), *setting.split()], capture_output=True, text=True)
     if run.returncode != 0:
-        sys.exit(f"needle.py: {setting}: cga ended with {run.returncode}: {run.stderr.strip().splitlines()[-1]}")
+        raise RuntimeError(f"needle.py: {setting}: cga ended with {run.returncode}: {run.stderr.strip().splitlines()[-1]}")
     answers = [json.loads(line) for line in run.stdout.splitlines()]
     return [q | {"answer": a["text"], "right": all(value in a["text"].replace(",", "") for value in q["answers"])}
             for q, a in zip(questions, answers, strict=True)]
@@ -111,7 +113,7 @@ class Answers:
     """What was asked and answered, by setting and haystack, kept in a file if there is one."""
 
     def __init__(self, path: pathlib.Path | None, of: dict) -> None:
-        self.path, self.of_what = path, of
+        self.path, self.of_what, self.lock = path, of, threading.Lock()
         self.answers: dict[str, dict[str, list[dict]]] = {}
         if path and path.exists():
             kept = json.loads(path.read_text())
@@ -123,11 +125,17 @@ class Answers:
         return str(haystack) in self.answers.get(setting, {})
 
     def add(self, setting: str, haystack: int, rows: list[dict]) -> None:
-        self.answers.setdefault(setting, {})[str(haystack)] = rows
-        if self.path:
-            part = self.path.with_name(self.path.name + ".part")
-            part.write_text(json.dumps({"of": self.of_what, "answers": self.answers}, indent=1))
-            part.replace(self.path)
+        with self.lock:
+            self.answers.setdefault(setting, {})[str(haystack)] = rows
+            if self.path:
+                part = self.path.with_name(self.path.name + ".part")
+                part.write_text(json.dumps({"of": self.of_what, "answers": self.answers}, indent=1))
+                part.replace(self.path)
+
+    def so_far(self, settings: list[str]) -> str:
+        with self.lock:
+            rows = {s: [row for rows in self.answers.get(s, {}).values() for row in rows] for s in settings}
+        return ", ".join(f"{s}: {sum(r['right'] for r in of)} of {len(of)}" for s, of in rows.items())
 
     def of(self, setting: str, n_haystacks: int) -> list[dict]:
         return [row for i in range(n_haystacks) for row in self.answers[setting][str(i)]]
@@ -155,19 +163,25 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=4096, help="length of a document, questions included (default 4096)")
     parser.add_argument("--haystacks", type=int, default=25)
     parser.add_argument("--settings", nargs="+", default=["--kv bf16", "--kv cga"], help="flags of cga, one string a setting")
+    parser.add_argument("--jobs", type=int, default=1, help="haystacks that are read at once, each by a cga of its own (default 1)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=pathlib.Path, help="every question and answer, as JSON; a run that was stopped goes on from it")
     options = parser.parse_args()
     novel = pathlib.Path(options.novel).read_text(errors="replace")
     asked = Answers(options.out, {"tokens": options.tokens, "seed": options.seed, "model": pathlib.Path(options.model).name})
-    for i in range(options.haystacks):
+
+    def answer(i: int) -> None:
         document, questions = haystack(novel, options.tokens, 1000 * options.seed + i)
         for setting in options.settings:
             if not asked.has(setting, i):
                 asked.add(setting, i, ask(options.cga, options.model, setting, document, questions, options.tokens + 512))
-        counts = {s: asked.of(s, i + 1) for s in options.settings}
-        shares = ", ".join(f"{s}: {sum(r['right'] for r in rows)} of {len(rows)}" for s, rows in counts.items())
-        print(f"haystack {i + 1} of {options.haystacks}: {shares}", file=sys.stderr, flush=True)
+
+    with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+        for n, done in enumerate(concurrent.futures.as_completed(pool.submit(answer, i) for i in range(options.haystacks)), 1):
+            if done.exception():
+                pool.shutdown(cancel_futures=True)
+                sys.exit(str(done.exception()))
+            print(f"haystack {n} of {options.haystacks}: {asked.so_far(options.settings)}", file=sys.stderr, flush=True)
     print(table(options.settings, {s: asked.of(s, options.haystacks) for s in options.settings}))
 
 

@@ -191,7 +191,7 @@ struct TopUnitsParams {
   std::span<const ScoredRow> rows;  // pages are not read; last - first >= count
   std::int32_t count = 0;
   float bonus = 0.0f;             // added to the scores of units that the row's predecessor chose
-  std::int32_t* units = nullptr;  // [rows.size(), count]
+  std::int32_t* units = nullptr;  // [rows.size(), count], host memory
 };
 
 struct AttentionMassParams {
@@ -235,6 +235,7 @@ struct WorkShape {
   std::int64_t n_tokens = 0;  // rows of a step
   std::int32_t n_sequences = 0, n_ctx = 0, n_heads = 0, head_dim = 0;
   std::span<const std::pair<std::int64_t, std::int64_t>> matrices;  // rows, cols
+  std::int64_t n_channels = 0;  // of the largest layer group that is coded; 0: none is
 };
 
 class Ops {
@@ -331,7 +332,7 @@ class Ops {
   virtual void score_units(const ScoreUnitsParams& params) = 0;
 
   /// The `count` units of each row with the highest scores, the bonus included, ties to the lower unit, in
-  /// ascending order. Exact.
+  /// ascending order. There when it returns, for the host to decide by. Exact.
   virtual void top_units(const TopUnitsParams& params) = 0;
 
   /// Adds to mass[t, u] what the heads of row t attend to unit u with: their softmax weights over positions 0

@@ -1,10 +1,10 @@
 // Time of attention on the CUDA backend: decoding against the bandwidth of plain reads on the same device,
-// prompts in TFLOP/s. Decoding rotates over enough layers that none is left in L2. From the repository's
-// root:
+// prompts in TFLOP/s. Decoding rotates over enough layers that none is left in L2. Built with CGA_BENCH;
+// alone, from the repository's root:
 //   nvcc -std=c++20 --expt-relaxed-constexpr -O3 -arch=native -I. -Isrc -Iinclude -Itests
-//     bench/cuda/bench_attention_cuda.cu kernels/cuda/attention/*.cu src/base/error.cpp -o
-//     bench_attention_cuda
-//   ./bench_attention_cuda [decode|prefill]
+//     bench/cuda/bench_attention_cuda.cu kernels/cuda/attention/*.cu kernels/cuda/runtime/check.cpp
+//     src/base/error.cpp -lcublasLt -o bench_attention_cuda
+//   ./bench_attention_cuda [decode|prefill|units]
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
-#include "cuda/device_array.h"
 #include "kernels/cuda/attention/attention.h"
 #include "support/normal.h"
+#include "timing_cuda.cuh"
 
 using namespace cga;
 using namespace cga::test;
@@ -28,58 +28,6 @@ struct Model {
 };
 constexpr Model models[] = {
     {"Llama-3-8B", 32, 8, 128}, {"SmolLM2-135M", 9, 3, 64}, {"Qwen2.5-1.5B", 12, 2, 128}};
-
-/// Microseconds of work(stream), the best of five replays of a graph of it.
-template <class Work>
-double time_graph(cudaStream_t stream, const Work& work) {
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin), "event");
-  check(cudaEventCreate(&end), "event");
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
-  work();
-  check(cudaStreamEndCapture(stream, &graph), "capture");
-  check(cudaGraphInstantiate(&exec, graph, 0), "graph");
-  float best = 1e30f;
-  for (int i = 0; i < 6; ++i) {
-    check(cudaEventRecord(begin, stream), "event");
-    check(cudaGraphLaunch(exec, stream), "graph");
-    check(cudaEventRecord(end, stream), "event");
-    check(cudaEventSynchronize(end), "event");
-    float ms;
-    check(cudaEventElapsedTime(&ms, begin, end), "event");
-    if (i > 0) best = std::min(best, ms);
-  }
-  cudaGraphExecDestroy(exec);
-  cudaGraphDestroy(graph);
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  return best * 1e3;
-}
-
-__global__ void read_kernel(const float4* from, std::size_t n, float* out) {
-  float sum = 0;
-  const std::size_t step = std::size_t{gridDim.x} * blockDim.x;
-#pragma unroll 8
-  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
-    const float4 x = __ldcs(from + i);
-    sum += x.x + x.y + x.z + x.w;
-  }
-  if (sum == 1.0f) *out = sum;  // never: keeps the loads
-}
-
-/// GB/s of reading 4 GiB.
-double read_bandwidth(cudaStream_t stream) {
-  const std::size_t n = std::size_t{4} << 30;
-  const DeviceArray<std::byte> from(n);
-  const DeviceArray<float> out(1);
-  const double us = time_graph(stream, [&] {
-    read_kernel<<<132 * 16, 512, 0, stream>>>(reinterpret_cast<const float4*>(from.data()), n / 16,
-                                              out.data());
-  });
-  return static_cast<double>(n) / us / 1e3;
-}
 
 /// Layers of n_tokens tokens of n_sequences sequences each.
 struct Layers {
@@ -179,6 +127,63 @@ void bench_decode(cudaStream_t stream, double peak, const Model& model, KvElemen
               bound > n_tokens ? ", in a grid for 131072" : "");
 }
 
+/// One token that reads a choice, as under --kv cga: the first unit, `budget` tokens of residents, and a
+/// window of 1,024 tokens and half a page.
+void bench_units(cudaStream_t stream, double peak, const Model& model, int budget, int n_sequences) {
+  constexpr int window = 1024 + page_tokens / 2;
+  const Layers layers({model.n_kv_heads, model.head_dim, KvElement::bf16}, window + page_tokens, n_sequences,
+                      400 << 20);
+  const KvLayout i8{model.n_kv_heads, model.head_dim, KvElement::i8};
+  const int resident_pages = 4 * budget / page_tokens;  // of a sequence: four times the budget
+  const std::int64_t codes = n_sequences * resident_pages * i8.page_bytes(),
+                     scales = n_sequences * resident_pages * i8.page_scale_bytes();
+  const DeviceArray<std::byte> code_memory(layers.n_layers * codes, 0x11),
+      scale_memory(layers.n_layers * scales, 0x3c);  // 0.0115
+  std::vector<std::int32_t> ids;
+  std::vector<cuda::SequenceMeta> metas;
+  int n_tokens = 0;
+  for (int s = 0; s < n_sequences; ++s) {
+    const auto first = static_cast<int>(ids.size());
+    const int page = s * layers.pages_a_sequence;
+    ids.insert(ids.end(), {page_units * page, no_unit, no_unit, no_unit});
+    for (int i = 0; i < budget / unit_tokens; ++i) {
+      const int n = page_units * resident_pages;
+      ids.push_back(resident_unit(s * n + (i * 7919 + 13) % n));
+    }
+    for (int u = 0; u < window / unit_tokens; ++u) ids.push_back(page_units * (page + 1) + u);
+    n_tokens = (static_cast<int>(ids.size()) - first) * unit_tokens;
+    metas.push_back({s, 1, n_tokens - 1, first});
+  }
+  const DeviceArray<std::int32_t> units(ids);
+  const DeviceArray<cuda::SequenceMeta> meta(metas);
+  const std::size_t n = std::size_t(n_sequences) * model.n_heads * model.head_dim;
+  const DeviceArray<float> q(normal(n, 3)), out(n);
+  const DeviceArray<std::byte> workspace(
+      cuda::attend_workspace_bytes(model.n_heads, model.head_dim, n_sequences, n_tokens, model.n_kv_heads));
+  const int launches = std::max(layers.n_layers, 16);
+  const auto work = [&] {
+    for (int i = 0; i < launches; ++i) {
+      const int layer = i % layers.n_layers;
+      cuda::AttendArgs args = layers.args(layer, model.n_heads);
+      args.q = q.data();
+      args.out = out.data();
+      args.sequences = meta.data();
+      args.pages = units.data();
+      args.units = true;
+      args.n_rows = n_sequences;
+      args.workspace = workspace.data();
+      args.max_tokens = n_tokens;
+      args.residents = {code_memory.data() + layer * codes, scale_memory.data() + layer * scales, i8};
+      cuda::attend_decode(args, stream);
+    }
+  };
+  const double us = time_graph(stream, work) / launches;
+  const double read = n_sequences * model.n_kv_heads *
+                      (budget * (2.0 * model.head_dim + 4) + (unit_tokens + window) * 4.0 * model.head_dim);
+  std::printf("units   %-13s i8   %3d x %6d: %8.1f us %7.0f GB/s %4.0f %% of reads\n", model.name,
+              n_sequences, budget, us, read / us / 1e3, 100 * read / us / 1e3 / peak);
+}
+
 /// n_rows rows that end at n_tokens.
 void bench_prefill(cudaStream_t stream, const Model& model, KvElement element, int n_tokens, int n_rows) {
   const Layers layers({model.n_kv_heads, model.head_dim, element}, n_tokens, 1, 0);
@@ -213,7 +218,14 @@ int main(int argc, char** argv) {
   check(cudaStreamCreate(&stream), "stream");
   const double peak = read_bandwidth(stream);
   std::printf("%s, %d multiprocessors, reads %.0f GB/s\n", device.name, device.multiProcessorCount, peak);
-  if (what != "prefill") {
+  if (what == "units" || what == "all") {
+    for (const Model& model : models) {
+      for (const int budget : {1024, 2048}) {
+        for (const int n_sequences : {1, 16}) bench_units(stream, peak, model, budget, n_sequences);
+      }
+    }
+  }
+  if (what == "decode" || what == "all") {
     for (const Model& model : models) {
       for (const int n : {512, 2048, 4096, 8192, 16384, 32768, 131072})
         bench_decode(stream, peak, model, KvElement::bf16, n, 1);
@@ -225,7 +237,7 @@ int main(int argc, char** argv) {
       bench_decode(stream, peak, model, KvElement::bf16, 4096, 16);
     }
   }
-  if (what != "decode") {
+  if (what == "prefill" || what == "all") {
     for (const Model& model : models) {
       for (const int n : {2048, 8192, 32768}) bench_prefill(stream, model, KvElement::bf16, n, n);
       for (const KvElement e : {KvElement::q8, KvElement::q4}) bench_prefill(stream, model, e, 8192, 8192);

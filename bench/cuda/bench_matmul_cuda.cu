@@ -192,7 +192,7 @@ void bench_call(Device& device, const Call& call, const WeightType& type, bool w
   const auto decode = [&](const MatmulParams& params) {
     cuda::matmul_decode(params, device.stream, device.workspace);
   };
-  for (const std::int64_t n : {1, 2, 8, 16, 32, 64}) {
+  for (const std::int64_t n : {1, 2, 4, 8, 16, 32, 64}) {
     const int n_calls = std::max<int>(64, static_cast<int>(weights.copies.size()));
     const double seconds = time_call(device, call, weights, n, decode, n_calls);
     const double rate = weights.bytes / seconds;

@@ -3,17 +3,16 @@
 // rows. From the repository's root:
 //   nvcc -std=c++20 --expt-relaxed-constexpr -O3 -arch=native -I. -Isrc -Iinclude -Itests
 //     bench/cuda/bench_shortlist.cu kernels/cuda/shortlist/shortlist.cu
-//     kernels/cuda/elementwise/elementwise.cu kernels/cuda/runtime/check.cpp src/base/error.cpp
-//     -lcublasLt -o bench_shortlist
+//     kernels/cuda/runtime/check.cpp src/base/error.cpp -lcublasLt -o bench_shortlist
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <vector>
 
 #include "cuda/device_array.h"
-#include "kernels/cuda/elementwise/elementwise.h"
 #include "kernels/cuda/shortlist/shortlist.h"
 #include "support/normal.h"
+#include "timing_cuda.cuh"
 
 using namespace cga;
 using namespace cga::test;
@@ -39,35 +38,6 @@ class Pinned {
   void* data_ = nullptr;
 };
 
-/// Microseconds of work(), the best of five replays of a graph of it.
-template <class Work>
-double time_graph(cudaStream_t stream, const Work& work) {
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin), "event");
-  check(cudaEventCreate(&end), "event");
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
-  work();
-  check(cudaStreamEndCapture(stream, &graph), "capture");
-  check(cudaGraphInstantiate(&exec, graph, 0), "graph");
-  float best = 1e30f;
-  for (int i = 0; i < 6; ++i) {
-    check(cudaEventRecord(begin, stream), "event");
-    check(cudaGraphLaunch(exec, stream), "graph");
-    check(cudaEventRecord(end, stream), "event");
-    check(cudaEventSynchronize(end), "event");
-    float ms;
-    check(cudaEventElapsedTime(&ms, begin, end), "event");
-    if (i > 0) best = std::min(best, ms);
-  }
-  cudaGraphExecDestroy(exec);
-  cudaGraphDestroy(graph);
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  return best * 1e3;
-}
-
 /// Microseconds of work() until the host sees its end, the best of 50.
 template <class Work>
 double time_host(cudaStream_t stream, const Work& work) {
@@ -80,15 +50,6 @@ double time_host(cudaStream_t stream, const Work& work) {
     best = std::min(best, taken.count());
   }
   return best;
-}
-
-/// Bytes a second of plain reads of 4 GiB: the floor's.
-double read_bandwidth(cudaStream_t stream) {
-  const std::size_t bytes = std::size_t{4} << 30;
-  const DeviceArray<std::byte> from(bytes);
-  const DeviceArray<unsigned> sink(1);
-  const double us = time_graph(stream, [&] { cuda::read_all(from.data(), bytes, sink.data(), stream); });
-  return static_cast<double>(bytes) / us * 1e6;
 }
 
 void bench(cudaStream_t stream, double bandwidth, int n_vocab, int n_rows, int k) {
@@ -128,7 +89,7 @@ void bench(cudaStream_t stream, double bandwidth, int n_vocab, int n_rows, int k
         cudaMemcpyAsync(whole.as<float>(), logits.data(), n * sizeof(float), cudaMemcpyDeviceToHost, stream),
         "copy");
   });
-  const double bytes = static_cast<double>(n) * sizeof(float), floor = bytes / bandwidth * 1e6;
+  const double bytes = static_cast<double>(n) * sizeof(float), floor = bytes / bandwidth / 1e3;
   std::printf(
       "%2d x %6d, first %3d: %6.1f us in L2, %6.1f from memory, %5.0f GB/s, floor %5.2f us (%4.1f %%); "
       "to the host %6.1f us, whole rows %6.1f us\n",
@@ -142,7 +103,7 @@ int main() {
   cudaStream_t stream;
   check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "stream");
   const double bandwidth = read_bandwidth(stream);
-  std::printf("plain reads: %.0f GB/s\n", bandwidth / 1e9);
+  std::printf("plain reads: %.0f GB/s\n", bandwidth);
   for (const int n_vocab : {49'152, 128'256, 151'936}) {
     for (const int n_rows : {1, 8, 32}) {
       for (const int k : {64, 256}) bench(stream, bandwidth, n_vocab, n_rows, k);

@@ -28,7 +28,7 @@ enum class KvSelect { automatic, all, index, oracle };
 
 struct EngineOptions {
   std::filesystem::path model;    ///< GGUF file; ignored when `shape` is set
-  std::string shape;              ///< a named shape with random weights ("llama3-8b"), for speed only
+  std::string shape;              ///< a named shape with random weights ("llama3-8b:BF16"), for speed only
   std::string device = "auto";    ///< auto: the first GPU if there is one | cpu | cuda | cuda:N | scalar
   std::int64_t memory_limit = 0;  ///< bytes of the device that may be used; 0: all there are
   bool exact = false;             ///< products in f32 throughout (slow on a GPU), to compare backends

@@ -25,7 +25,6 @@ class CudaBackend final : public Backend {
   int n_threads() const override { return 1; }
   DeviceMemory memory() const override { return device_.memory(); }
   bool kinds_agree() const override { return false; }
-  bool has_compact() const override { return false; }
 
   void write(void* to, const void* from, std::size_t bytes) override {
     check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, steps_.stream()), "writing to the device");

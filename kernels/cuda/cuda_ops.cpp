@@ -52,7 +52,9 @@ std::int64_t CudaOps::work_bytes(const WorkShape& shape) const {
   }
   const std::size_t attention_bytes =
       attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx);
-  return static_cast<std::int64_t>(matmul_bytes + attention_bytes + shortlist_bytes(shape)) + Steps::bytes();
+  const std::int64_t latent_bytes = shape.n_channels > 0 ? encode_scratch_bytes(shape.n_channels) : 0;
+  return static_cast<std::int64_t>(matmul_bytes + attention_bytes + shortlist_bytes(shape)) + latent_bytes +
+         Steps::bytes();
 }
 
 void CudaOps::reserve_work(const WorkShape& shape) {
@@ -155,30 +157,48 @@ void CudaOps::rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t
   steps_.launch(start, x, cos_sin, pairs, n_tokens, n_heads, head_dim);
 }
 
-CudaOps::Sequences CudaOps::put(std::span<const SequenceRows> rows, bool units_if_any) {
-  Sequences put;
-  put.units =
-      units_if_any && std::any_of(rows.begin(), rows.end(), [](const auto& r) { return !r.units.empty(); });
-  // In decoding, lists have room for what later steps will add, so that these are the same step.
-  const std::int32_t unit = put.units ? unit_tokens : page_tokens;
-  const std::int32_t room = steps_.is_decode() ? div_up(steps_.position_bound(), unit) : 0;
-  meta_.clear(), pages_.clear();
-  for (const SequenceRows& sequence : rows) {
-    const std::int32_t n_tokens = sequence.position + sequence.n_tokens;
-    const auto n_ids = static_cast<std::size_t>(div_up(n_tokens, unit));
-    const std::span<const std::int32_t> ids = put.units ? sequence.units : sequence.pages;
-    meta_.push_back(
-        {sequence.first_row, sequence.n_tokens, sequence.position, static_cast<std::int32_t>(pages_.size())});
-    pages_.insert(pages_.end(), ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(n_ids));
-    pages_.resize(std::max(pages_.size(), meta_.size() * static_cast<std::size_t>(room)));
-    put.n_rows = std::max(put.n_rows, sequence.first_row + sequence.n_tokens);
-    put.max_tokens = std::max(put.max_tokens, n_tokens);
-    put.one_row_each = put.one_row_each && sequence.n_tokens == 1;
+bool CudaOps::reads_units(std::span<const SequenceRows> rows) const {
+  // Where some may choose, all are read by the kernel for choices, so that a row's company changes no bit.
+  if (steps_.is_decode() && !steps_.may_be_recorded()) return true;
+  return std::any_of(rows.begin(), rows.end(), [](const auto& r) { return !r.units.empty(); });
+}
+
+void CudaOps::add_ids(const SequenceRows& sequence, bool units) {
+  const std::int32_t n = div_up(sequence.position + sequence.n_tokens, units ? unit_tokens : page_tokens);
+  const bool by_page = sequence.units.empty();
+  if (units && by_page) {
+    for (std::int32_t unit = 0; unit < n; ++unit) {
+      pages_.push_back(page_units * sequence.pages[static_cast<std::size_t>(unit / page_units)] +
+                       unit % page_units);
+    }
+  } else {
+    const std::span<const std::int32_t> ids = units ? sequence.units : sequence.pages;
+    pages_.insert(pages_.end(), ids.begin(), ids.begin() + n);
   }
-  if (steps_.is_decode()) put.max_tokens = std::max(put.max_tokens, steps_.position_bound());
-  put.n_sequences = static_cast<std::int32_t>(rows.size());
+}
+
+CudaOps::Sequences CudaOps::put(std::span<const SequenceRows> rows, bool units, bool by_row) {
+  // Lists of a step that may come again have room for what it will add, so that it is the same step.
+  const std::int32_t bound = steps_.may_be_recorded() ? steps_.position_bound() : 0;
+  const auto room = static_cast<std::size_t>(div_up(bound, units ? unit_tokens : page_tokens));
+  Sequences put;
+  put.max_tokens = bound;
+  meta_.clear(), pages_.clear();
+  std::size_t n_lists = 0;
+  for (const SequenceRows& sequence : rows) {
+    const auto first = static_cast<std::int32_t>(pages_.size());
+    const std::int32_t n_each = by_row ? 1 : sequence.n_tokens;
+    for (std::int32_t t = 0; t < sequence.n_tokens; t += n_each) {
+      meta_.push_back({sequence.first_row + t, n_each, sequence.position + t, first});
+    }
+    add_ids(sequence, units);
+    pages_.resize(std::max(pages_.size(), ++n_lists * room));
+    put.n_rows = std::max(put.n_rows, sequence.first_row + sequence.n_tokens);
+    put.max_tokens = std::max(put.max_tokens, sequence.position + sequence.n_tokens);
+  }
+  put.n_sequences = static_cast<std::int32_t>(meta_.size());
   put.sequences = steps_.put(std::span<const SequenceMeta>(meta_));
-  put.pages = steps_.put(std::span<const std::int32_t>(pages_));
+  put.ids = steps_.put(std::span<const std::int32_t>(pages_));
   return put;
 }
 
@@ -189,7 +209,7 @@ void CudaOps::append(const AppendParams& params) {
 
 void CudaOps::rope_append(const RopeAppendParams& params) {
   const AppendParams& a = params.append;
-  const Sequences rows = put(a.sequences, false);
+  const Sequences rows = put_pages(a.sequences);
   const AppendArgs args{.q = params.q,
                         .k = params.k,
                         .v = a.v,
@@ -199,7 +219,7 @@ void CudaOps::rope_append(const RopeAppendParams& params) {
                         .base = a.pages.base,
                         .layout = a.pages.layout,
                         .sequences = rows.sequences,
-                        .pages = rows.pages,
+                        .pages = rows.ids,
                         .n_sequences = rows.n_sequences,
                         .n_rows = rows.n_rows};
   steps_.identify(args.n_heads, args.layout.n_kv_heads, args.layout.head_dim, args.layout.element);
@@ -209,9 +229,9 @@ void CudaOps::rope_append(const RopeAppendParams& params) {
 }
 
 void CudaOps::attend(const AttendParams& params) {
-  const Sequences rows = put(params.sequences, true);
+  const bool decodes = steps_.is_decode(), units = reads_units(params.sequences);
+  const Sequences rows = put(params.sequences, units, decodes);
   const KvLayout& layout = params.pages.layout;
-  const bool decodes = steps_.is_decode() && rows.one_row_each;
   if (decodes) {
     need(attention_scratch_,
          attend_workspace_bytes(params.n_heads, layout.head_dim, rows.n_sequences, rows.max_tokens),
@@ -224,13 +244,15 @@ void CudaOps::attend(const AttendParams& params) {
                         .base = params.pages.base,
                         .layout = layout,
                         .sequences = rows.sequences,
-                        .pages = rows.pages,
-                        .units = rows.units,
+                        .pages = rows.ids,
+                        .units = units,
                         .n_sequences = rows.n_sequences,
                         .n_rows = rows.n_rows,
                         .max_tokens = rows.max_tokens,
-                        .workspace = decodes ? attention_scratch_->data() : nullptr};
-  steps_.identify(args.n_heads, args.scale, layout.n_kv_heads, layout.head_dim, layout.element);
+                        .workspace = decodes ? attention_scratch_->data() : nullptr,
+                        .residents = residents_of(params.residents)};
+  steps_.identify(args.n_heads, args.scale, layout.n_kv_heads, layout.head_dim, layout.element,
+                  args.residents.base, args.residents.scales);
   const auto start = [&](cudaStream_t stream) {
     decodes ? attend_decode(args, stream) : attend_prefill(args, stream);
   };
@@ -266,9 +288,8 @@ void CudaOps::gather(float* out, const float* x, std::span<const std::int32_t> r
                 dim);
 }
 
-/// None until the kernel has passed its tests on a GPU (docs/plan.md): rows are read whole meanwhile.
-std::int32_t CudaOps::longest_shortlist(std::int64_t /*n_vocab*/) const {
-  return 0;  // cuda::longest_shortlist(n_vocab)
+std::int32_t CudaOps::longest_shortlist(std::int64_t n_vocab) const {
+  return cuda::longest_shortlist(n_vocab);
 }
 
 /// Kernels write to memory of the host: a copy after them would take longer than they do.

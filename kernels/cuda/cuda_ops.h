@@ -3,6 +3,8 @@
 #pragma once
 
 #include "kernels/cuda/attention/attention.h"
+#include "kernels/cuda/index/index.h"
+#include "kernels/cuda/latent/latent.h"
 #include "kernels/cuda/matmul/matmul.h"
 #include "kernels/cuda/runtime/landing.h"
 #include "kernels/cuda/runtime/steps.h"
@@ -48,29 +50,47 @@ class CudaOps final : public Ops {
                   float* room) override;
   void rope_append(const RopeAppendParams& params) override;
 
-  // The archive and the index have no kernels here yet. @throws Error (device)
+  void index_keys(const IndexKeysParams& params) override;
+  void score_units(const ScoreUnitsParams& params) override;
+  /// Waits for the device: the host decides by what it returns.
+  void top_units(const TopUnitsParams& params) override;
+  void attention_mass(const AttentionMassParams& params) override;
+
   std::unique_ptr<PreparedLatent> prepare_latent(const LatentView& view) override;
   std::int64_t prepared_latent_bytes(const LatentView& view) const override;
   void encode_pages(const EncodeParams& params) override;
   void decode_units(const DecodeParams& params) override;
   void gather_pages(const GatherPagesParams& params) override;
   void scatter_units(const ScatterUnitsParams& params) override;
-  void index_keys(const IndexKeysParams& params) override;
-  void score_units(const ScoreUnitsParams& params) override;
-  void top_units(const TopUnitsParams& params) override;
-  void attention_mass(const AttentionMassParams& params) override;
 
  private:
   /// Rows of a batch as kernels read them, in device memory.
   struct Sequences {
     const SequenceMeta* sequences = nullptr;  // [n_sequences]
-    const std::int32_t* pages = nullptr;      // page ids, or unit ids
+    const std::int32_t* ids = nullptr;        // of pages, or of units
     std::int32_t n_sequences = 0, n_rows = 0, max_tokens = 0;
-    bool units = false, one_row_each = true;
   };
+  /// Puts sequences with their pages.
+  Sequences put_pages(std::span<const SequenceRows> rows) { return put(rows, false, false); }
+  /// Puts sequences with what attention reads: units, or pages.
+  /// @param by_row  every row as a sequence of its own, which shares its list with the others
+  Sequences put(std::span<const SequenceRows> rows, bool units, bool by_row);
+  void add_ids(const SequenceRows& sequence, bool units);
+  /// Whether attention reads units: what reads pages then reads all of their units, which is the same.
+  bool reads_units(std::span<const SequenceRows> rows) const;
+  static Residents residents_of(const LayerPages& pages) { return {pages.base, pages.scales, pages.layout}; }
 
-  Sequences put(std::span<const SequenceRows> rows, bool units_if_any);
+  struct Scored {
+    const ScoredMeta* rows = nullptr;
+    const std::int32_t* pages = nullptr;
+    std::int32_t n_rows = 0, most_units = 0;
+  };
+  Scored put_scored(std::span<const ScoredRow> rows);
+
   void multiply(const MatmulParams& params);
+  /// @param ids  of pages, or of units
+  FrameArgs put(const PageFrame& frame, std::span<const std::int32_t> ids, const float* cos_sin);
+  void identify(const FrameArgs& args);
   /// Makes sure of scratch memory; it grows only if what reserve_work saw was smaller.
   void need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, const char* purpose);
 
@@ -79,10 +99,14 @@ class CudaOps final : public Ops {
   bool exact_;
   cublasLtHandle_t cublas_ = nullptr;
   std::unique_ptr<GemmPlans> plans_;
-  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_;
-  Landing landing_;                  // of shortlists
-  std::vector<SequenceMeta> meta_;   // used again
-  std::vector<std::int32_t> pages_;  // used again
+  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_, latent_scratch_;
+  std::unique_ptr<DeviceArray> choice_;  // of top_units, on its way to the host
+  Landing landing_;                      // of shortlists
+  Landing choice_landing_;
+  // Host arrays that are used again.
+  std::vector<SequenceMeta> meta_;
+  std::vector<ScoredMeta> scored_;
+  std::vector<std::int32_t> pages_, before_, before_at_;
 };
 
 }  // namespace cga::cuda

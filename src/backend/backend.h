@@ -34,10 +34,11 @@ class Buffer {
 /// the same calls of ops, and only the contents and lengths of their spans differ.
 struct StepShape {
   enum class Kind : std::uint8_t {
-    decode,  ///< one row a sequence; results do not depend on how many there are
+    decode,  ///< few rows, mostly one a sequence; results do not depend on how many there are
     text     ///< any rows; results do not depend on how a text is cut into steps
   };
   Kind kind = Kind::text;
+  bool host_decides = false;  ///< what later ops are given depends on earlier ones, or calls leave a trace
   std::int32_t n_tokens = 0, n_sequences = 0, n_logit_rows = 0;
   std::int32_t max_position = 0;  ///< of any row
 
@@ -70,9 +71,9 @@ class Backend {
   /// Whether ops give a row the same bits in steps of either kind. If not, rows of both kinds must not share
   /// a step.
   virtual bool kinds_agree() const { return true; }
-  /// Runs `step`, which calls ops and may be called twice: the second time must be as the first. Calls
-  /// outside of a step are right too, but slower. A backend may record the calls of a decode step and later
-  /// start all of them at once.
+  /// Runs `step`, which calls ops and may be called twice: the second time must be as the first; once, if the
+  /// host decides in between. Calls outside of a step are right too, but slower. A backend may record the
+  /// calls of a decode step and later start all of them at once.
   virtual void run_step(const StepShape& shape, const std::function<void()>& step) = 0;
 
   /// Sums `bytes` of device memory with all threads, for measuring bandwidth. @return seconds taken

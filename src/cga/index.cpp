@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/checked.h"
 #include "quant/weight_type.h"
 
 namespace cga {
@@ -15,7 +16,8 @@ WeightView half_matrix(const std::uint16_t* data, std::int64_t rows, std::int64_
 
 /// Room for n floats, whose values are then unspecified.
 float* reserve(Backend& backend, std::unique_ptr<Buffer>& buffer, std::int64_t n) {
-  const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(float);
+  // In steps: memory of a device is slow to take, and scores grow with the context.
+  const std::size_t bytes = static_cast<std::size_t>(round_up(n, std::int64_t{16384})) * sizeof(float);
   if (!buffer || buffer->size() < bytes) {
     buffer.reset();
     buffer = backend.allocate(bytes, "index scratch");
@@ -39,7 +41,9 @@ Index::Index(Backend& backend, const Sidecar& sidecar, const KeyFrame& frame, st
     anchor.layers = from.layers;
     anchor.query = ops.prepare(half_matrix(from.query, n_heads_ * width, dim));
     anchor.weight = ops.prepare(half_matrix(from.weight, n_heads_, dim));
-    anchor.bias = from.bias;
+    const std::size_t bias_bytes = static_cast<std::size_t>(n_heads_) * sizeof(float);
+    anchor.bias = backend.allocate(bias_bytes, "index biases");
+    backend.write(anchor.bias->data(), from.bias, bias_bytes);
     for (std::int64_t i = 0; i < from.n_key_layers; ++i) {
       anchor.keys.push_back(ops.prepare(half_matrix(from.key + i * width * dim, width, dim)));
     }
@@ -104,7 +108,7 @@ void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<co
   float* q = reserve(backend, scratch.queries, n_tokens_ * n_heads * layout.width);
   float* weights = reserve(backend, scratch.weights, n_tokens_ * n_heads);
   const std::array<MatmulTarget, 2> targets{
-      {{anchor.query.get(), nullptr, q}, {anchor.weight.get(), anchor.bias, weights}}};
+      {{anchor.query.get(), nullptr, q}, {anchor.weight.get(), anchor.bias->as<float>(), weights}}};
   ops.norm_matmul(targets, input, n_tokens_);
   std::int64_t stride = 0;
   for (const ScoredRow& row : rows) stride = std::max<std::int64_t>(stride, row.last);

@@ -32,7 +32,7 @@ class Index {
     LayerRange layers;
     std::unique_ptr<PreparedWeight> query;              // [heads * width, dim]
     std::unique_ptr<PreparedWeight> weight;             // [heads, dim]
-    const float* bias = nullptr;                        // [heads]
+    std::unique_ptr<Buffer> bias;                       // [heads]
     std::vector<std::unique_ptr<PreparedWeight>> keys;  // [n_key_layers] of [width, dim]
     std::unique_ptr<Buffer> memory;                     // [n_pages, layout.page_bytes()]
   };

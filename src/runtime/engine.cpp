@@ -41,11 +41,6 @@ void check_ids(std::span<const TokenId> tokens, std::int64_t n_vocab) {
   }
 }
 
-/// A text's last piece may be a single row too: what counts is what was fed.
-StepShape::Kind kind_of(const Feed& feed) {
-  return feed.tokens.size() == 1 ? StepShape::Kind::decode : StepShape::Kind::text;
-}
-
 std::int64_t wanted_rows(const Feed& feed) {
   if (feed.tokens.empty() || feed.want == Feed::Want::none) return 0;
   return feed.want == Feed::Want::all ? static_cast<std::int64_t>(feed.tokens.size()) : 1;
@@ -170,10 +165,11 @@ std::optional<std::int64_t> Engine::Impl::run_feeds(std::span<const Feed> feeds,
       done_tokens += static_cast<std::int64_t>(feed.tokens.size());
       continue;
     }
-    if (!backend->kinds_agree() && builder.n_tokens() > 0 && builder.kind != kind_of(feed)) {
+    const StepShape::Kind kind = is_text(feed) ? StepShape::Kind::text : StepShape::Kind::decode;
+    if (!backend->kinds_agree() && builder.n_tokens() > 0 && builder.kind != kind) {
       if (!flush(true)) return std::nullopt;
     }
-    builder.kind = kind_of(feed);
+    builder.kind = kind;
     for (std::size_t at = 0; at < feed.tokens.size();) {
       const std::size_t n = piece_tokens(feed, at);
       const bool last = at + n == feed.tokens.size();
@@ -246,7 +242,11 @@ void Engine::Impl::add_rows(const Feed& feed, std::span<const TokenId> tokens, b
   const std::int32_t position = feed.session->n_past();
   const auto n = static_cast<std::int32_t>(tokens.size());
   compact ? compact->advance(session.compact, n) : cache->grow(session.pages, n);
-  if (position == 0 && feed.span == Feed::Span::prompt) session.texts = {{0, feed.tokens.size()}};
+  if (compact && builder.kind == StepShape::Kind::text) {
+    const auto first = static_cast<std::size_t>(position);
+    if (tokens.data() == feed.tokens.data()) session.texts.push_back({first, first});
+    session.texts.back().last = first + tokens.size();
+  }
   session.tokens.insert(session.tokens.end(), tokens.begin(), tokens.end());
 
   builder.ids.insert(builder.ids.end(), tokens.begin(), tokens.end());
@@ -264,18 +264,17 @@ std::int64_t Engine::Impl::run_builder(std::int64_t first_row) {
   const Batch batch = builder.batch();
   float* out = logits ? logits->as<float>() + first_row * info.n_vocab : nullptr;
   const LayerRange all{0, model.hparams.n_layers};
-  if (compact) {
-    CompactStep step(*compact, builder.compact, builder.sequences);
-    if (options.kv_select == KvSelect::oracle) {
-      run_oracle(step, batch, out);
-    } else {
-      forward(model, backend->ops(), step, batch, all, *activations, out);
+  StepShape shape = builder.shape();
+  shape.host_decides = compact != nullptr;
+  backend->run_step(shape, [&] {
+    if (compact) {
+      CompactStep step(*compact, builder.compact, builder.sequences);
+      if (options.kv_select == KvSelect::oracle) return run_oracle(step, batch, out);
+      return forward(model, backend->ops(), step, batch, all, *activations, out);
     }
-  } else {
     DenseStep step(*cache, builder.sequences);
-    backend->run_step(builder.shape(),
-                      [&] { forward(model, backend->ops(), step, batch, all, *activations, out); });
-  }
+    forward(model, backend->ops(), step, batch, all, *activations, out);
+  });
   const auto n_rows = static_cast<std::int64_t>(batch.logit_rows.size());
   builder.clear();
   return n_rows;

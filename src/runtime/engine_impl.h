@@ -72,6 +72,9 @@ struct Engine::Impl {
   /// group runs twice.
   void run_oracle(CompactStep& step, const Batch& batch, float* out);
 
+  /// Whether a feed's rows are read as text, and would be read so again. A backend's bits may differ between
+  /// that and decoding, so under cga a session remembers which of its tokens were text.
+  bool is_text(const Feed& feed) const;
   /// Text that is read group by group, because not all of what it reads is, or will stay, exact.
   bool is_long_text(const Feed& feed) const;
   /// Runs one; logits go to row `first_row` on. @return rows written; nullopt if stopped: the session is as

@@ -151,12 +151,15 @@ MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, cons
   plan.scratch = Activations::bytes(hparams, options.n_ubatch) +
                  options.n_sequences * sizes.n_vocab * static_cast<std::int64_t>(sizeof(float));
   std::vector<std::pair<std::int64_t, std::int64_t>> matrices;
-  plan.scratch += ops.work_bytes(work_shape(options, hparams, sizes.n_vocab, matrices));
+  WorkShape work = work_shape(options, hparams, sizes.n_vocab, matrices);
   CompactBytes bytes;
   if (options.kv == KvType::cga) {
     const std::vector<GroupSize> groups = sidecar != nullptr ? group_sizes(*sidecar, options.kv_bits)
                                                              : assumed_group_sizes(hparams, options.kv_bits);
-    for (const GroupSize& group : groups) bytes.archive_page += group.page_bytes;
+    for (const GroupSize& group : groups) {
+      bytes.archive_page += group.page_bytes;
+      work.n_channels = std::max(work.n_channels, group.transform.n);
+    }
     add_codec(plan, options, hparams, ops, groups);
     if (options.kv_select == KvSelect::index) {
       const IndexSize index = index_size(hparams, sidecar);
@@ -164,6 +167,7 @@ MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, cons
       plan.transform += index.matrix_bytes;
     }
   }
+  plan.scratch += ops.work_bytes(work);
   const KvUsage usage = kv_usage(options, hparams, bytes, options.n_ctx);
   plan.kv_exact = usage.exact * options.n_sequences;
   plan.kv_archive = usage.archive * options.n_sequences;

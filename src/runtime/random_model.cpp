@@ -1,4 +1,5 @@
 // Random weights of a published shape: speed can be measured where no checkpoint of that size can be had.
+#include <algorithm>
 #include <array>
 #include <cstring>
 #include <map>
@@ -6,7 +7,6 @@
 #include <string>
 #include <variant>
 
-#include "base/half.h"
 #include "cga/error.h"
 #include "runtime/model_source.h"
 
@@ -28,7 +28,8 @@ constexpr std::array<Shape, 2> shapes{{
 /// gives each its own copy, and three gigabytes of identical noise need not exist twice.
 class RandomModel final : public ModelFile {
  public:
-  explicit RandomModel(const Shape& shape) : path_("random:" + std::string(shape.name)) {
+  RandomModel(const Shape& shape, const WeightType& type)
+      : path_("random:" + std::string(shape.name)), type_(type) {
     set_metadata(shape);
     add_tensors(shape);
   }
@@ -100,10 +101,9 @@ class RandomModel final : public ModelFile {
   }
 
   void matrix(const std::string& name, std::int64_t rows, std::int64_t cols) {
-    const WeightType& type = *find_weight_type("Q4_0");
     std::vector<std::byte>& bytes = matrices_[rows * cols];
-    if (bytes.empty()) bytes = random_blocks(rows * cols / type.block_values, type.block_bytes);
-    add(name, type, {cols, rows, 1, 1}, 2, bytes);
+    if (bytes.empty()) bytes = random_blocks(rows * cols);
+    add(name, type_, {cols, rows, 1, 1}, 2, bytes);
   }
 
   void ones(const std::string& name, std::int64_t n) {
@@ -122,19 +122,25 @@ class RandomModel final : public ModelFile {
     tensors_.push_back({name, type.gguf_id, type.name, dims, n_dims, bytes});
   }
 
-  /// Q4_0 blocks: an f16 scale that keeps activations near 1, then 16 bytes of noise.
-  std::vector<std::byte> random_blocks(std::int64_t n_blocks, int block_bytes) {
-    std::vector<std::byte> bytes(static_cast<std::size_t>(n_blocks * block_bytes));
-    for (std::size_t i = 0; i + 8 <= bytes.size(); i += 8) {
-      const std::uint64_t noise = random_();
-      std::memcpy(bytes.data() + i, &noise, 8);
+  /// Normal values that keep activations near 1. A piece of them is rounded, and repeated: drawing billions
+  /// would take minutes.
+  std::vector<std::byte> random_blocks(std::int64_t n_values) {
+    constexpr std::int64_t most = 1 << 20;  // whole blocks of every type
+    const std::int64_t n_drawn = std::min(n_values, most);
+    std::normal_distribution<float> draw(0.0f, 0.025f);
+    std::vector<float> values(static_cast<std::size_t>(n_drawn));
+    for (float& value : values) value = draw(random_);
+    std::vector<std::byte> bytes(static_cast<std::size_t>(type_.row_bytes(n_values)));
+    type_.encode(values.data(), n_drawn / type_.block_values, bytes.data());
+    const auto piece = static_cast<std::size_t>(type_.row_bytes(n_drawn));
+    for (std::size_t at = piece; at < bytes.size(); at += piece) {
+      std::memcpy(bytes.data() + at, bytes.data(), std::min(piece, bytes.size() - at));
     }
-    const std::uint16_t scale = f32_to_f16(0.0055f);
-    for (std::int64_t b = 0; b < n_blocks; ++b) std::memcpy(bytes.data() + b * block_bytes, &scale, 2);
     return bytes;
   }
 
   std::filesystem::path path_;
+  const WeightType& type_;  // of matrices
   std::mt19937_64 random_{0};
   std::map<std::string, std::string, std::less<>> texts_;
   std::map<std::string, std::int64_t, std::less<>> integers_;
@@ -146,12 +152,21 @@ class RandomModel final : public ModelFile {
 }  // namespace
 
 std::unique_ptr<ModelFile> random_model(std::string_view name) {
+  const std::size_t colon = name.find(':');
+  const std::string_view shape_name = name.substr(0, colon);
+  const std::string_view type_name = colon == std::string_view::npos ? "Q4_0" : name.substr(colon + 1);
+  const WeightType* type = find_weight_type(type_name);
+  if (type == nullptr) {
+    throw Error(ErrorKind::usage, "--shape", "no weight type '" + std::string(type_name) + "'",
+                "write " + std::string(shape_name) + ":BF16, :Q8_0 or another type of GGUF");
+  }
   std::string known;
   for (const Shape& shape : shapes) {
-    if (shape.name == name) return std::make_unique<RandomModel>(shape);
+    if (shape.name == shape_name) return std::make_unique<RandomModel>(shape, *type);
     known.append(known.empty() ? "" : ", ").append(shape.name);
   }
-  throw Error(ErrorKind::usage, "--shape", "no shape '" + std::string(name) + "'", "use one of " + known);
+  throw Error(ErrorKind::usage, "--shape", "no shape '" + std::string(shape_name) + "'",
+              "use one of " + known);
 }
 
 }  // namespace cga

@@ -36,11 +36,18 @@ std::vector<TextSpan> cut(std::vector<TextSpan> texts, std::size_t n) {
 
 }  // namespace
 
+bool Engine::Impl::is_text(const Feed& feed) const {
+  // A text's last piece may be a single row too: what counts is what was fed.
+  if (!compact) return feed.tokens.size() != 1;
+  const bool is_whole = feed.session->n_past() == 0 ||
+                        static_cast<std::int64_t>(feed.tokens.size()) >= options.kv_followup_from ||
+                        feed.session->impl_->replays;
+  return feed.span == Feed::Span::prompt && is_whole;
+}
+
 bool Engine::Impl::is_long_text(const Feed& feed) const {
-  if (!compact || feed.span != Feed::Span::prompt) return false;
   const std::int64_t past = feed.session->n_past(), n = static_cast<std::int64_t>(feed.tokens.size());
-  const bool is_whole = past == 0 || n >= options.kv_followup_from || feed.session->impl_->replays;
-  return is_whole && past + n > compact->rule().sparse_from;
+  return compact && is_text(feed) && past + n > compact->rule().sparse_from;
 }
 
 std::optional<std::int64_t> Engine::Impl::run_text(const Feed& feed, std::int64_t first_row,
@@ -72,7 +79,13 @@ std::optional<std::int64_t> Engine::Impl::run_text(const Feed& feed, std::int64_
       const Batch batch{feed.tokens.subspan(first, count), std::span(positions).subspan(first, count), rows,
                         hidden->as<float>() + at * dim};
       float* out = logits ? logits->as<float>() + (first_row + n_rows) * info.n_vocab : nullptr;
-      forward(model, backend->ops(), scratch, batch, range, *activations, out);
+      const StepShape shape{.kind = StepShape::Kind::text,
+                            .n_tokens = n,
+                            .n_sequences = 1,
+                            .n_logit_rows = static_cast<std::int32_t>(rows.size()),
+                            .max_position = past + at + n - 1};
+      backend->run_step(shape,
+                        [&] { forward(model, backend->ops(), scratch, batch, range, *activations, out); });
       n_rows += static_cast<std::int64_t>(rows.size());
       if (go_on((std::int64_t{g} * n_tokens + at + n) / n_groups)) continue;
       stop_text(session, past);

@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "base/host_device.h"
 #include "tensor/kv_layout.h"
 #include "tensor/latent_layout.h"
 
@@ -16,10 +17,10 @@ namespace cga {
 struct IndexLayout {
   std::int32_t width = 0;  // channels of a key, a multiple of 4
 
-  std::int64_t unit_bytes() const {
+  CGA_HOST_DEVICE std::int64_t unit_bytes() const {
     return std::int64_t{unit_tokens} * (width + static_cast<std::int64_t>(sizeof(float)));
   }
-  std::int64_t page_bytes() const { return page_units * unit_bytes(); }
+  CGA_HOST_DEVICE std::int64_t page_bytes() const { return page_units * unit_bytes(); }
 };
 
 /// One unit's keys.
@@ -29,8 +30,8 @@ struct IndexUnit {
 };
 
 /// @param ids  pages of a sequence in order
-inline IndexUnit index_unit(std::byte* base, const IndexLayout& layout, const std::int32_t* ids,
-                            std::int32_t unit) {
+CGA_HOST_DEVICE inline IndexUnit index_unit(std::byte* base, const IndexLayout& layout,
+                                            const std::int32_t* ids, std::int32_t unit) {
   std::byte* at =
       base + ids[unit / page_units] * layout.page_bytes() + unit % page_units * layout.unit_bytes();
   return {reinterpret_cast<std::int8_t*>(at),

@@ -219,15 +219,4 @@ TEST_CASE("an engine takes the device memory that its plan names", "[gpu][large]
   REQUIRE(std::abs(taken - planned) <= 0.03 * planned);
 }
 
-TEST_CASE("cga is refused by name until the device has its kernels", "[gpu]") {
-  if (!gpu()) return;
-  try {
-    const Engine engine(options(tiny_path("llama-k"), KvType::cga));
-    FAIL("not refused");
-  } catch (const Error& error) {
-    REQUIRE(error.kind() == ErrorKind::usage);
-    REQUIRE(std::string(error.what()).find("--device cpu") != std::string::npos);
-  }
-}
-
 }  // namespace cga::test

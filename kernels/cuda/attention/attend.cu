@@ -72,7 +72,8 @@ void prefill(const AttendArgs& args, const float* q, cudaStream_t stream) {
 
 void attend_decode(const AttendArgs& args, cudaStream_t stream) {
   if (args.n_sequences == 0 || args.n_rows == 0 || args.max_tokens == 0) return;
-  if (!has_tensor_path(args.layout)) return attend_general(args, stream);
+  const bool chooses_elsewhere = args.units && args.layout.element != KvElement::bf16;
+  if (!has_tensor_path(args.layout) || chooses_elsewhere) return attend_general(args, stream);
   switch (args.layout.element) {
     case KvElement::bf16:
       return decode<KvElement::bf16>(args, stream);

@@ -37,6 +37,13 @@ struct AppendArgs {
 /// for bit what the reference keeps. Rows of no sequence are left alone. One launch.
 void rope_append(const AppendArgs& args, cudaStream_t stream);
 
+/// Pages of i8, as resident_unit.cuh arranges them.
+struct Residents {
+  const std::byte* base = nullptr;    // 16-byte aligned
+  const std::byte* scales = nullptr;  // 16-byte aligned
+  KvLayout layout;                    // of i8
+};
+
 struct AttendArgs {
   const float* q = nullptr;  // [n_rows, n_heads, head_dim], f32, rotated
   float* out = nullptr;      // [n_rows, n_heads, head_dim], f32
@@ -45,11 +52,12 @@ struct AttendArgs {
   const std::byte* base = nullptr;  // as in AppendArgs
   KvLayout layout;
   const SequenceMeta* sequences = nullptr;  // [n_sequences]
-  const std::int32_t* pages = nullptr;      // page ids; units: 4 * page + unit in page
-  bool units = false;                       // pages holds a choice of units (SequenceRows::units)
+  const std::int32_t* pages = nullptr;      // page ids, or a choice of units
+  bool units = false;                       // pages holds units as SequenceRows::units does
   std::int32_t n_sequences = 0, n_rows = 0;
   std::int32_t max_tokens = 0;     // >= position + n_tokens of every sequence; an excess costs idle CTAs only
   std::byte* workspace = nullptr;  // [attend_workspace_bytes()], 16-byte aligned
+  Residents residents;             // of units that name them; beside bf16 pages
 };
 
 /// Every sequence has exactly one row (or none).
@@ -57,6 +65,24 @@ void attend_decode(const AttendArgs& args, cudaStream_t stream);
 
 /// Any number of rows a sequence. Needs no workspace.
 void attend_prefill(const AttendArgs& args, cudaStream_t stream);
+
+struct MassArgs {
+  const float* q = nullptr;  // [n_rows, n_heads, head_dim], f32, rotated
+  std::int32_t n_heads = 0;
+  float scale = 1.0f;               // 1 / sqrt(head_dim)
+  const std::byte* base = nullptr;  // of bf16 or f32
+  KvLayout layout;
+  const SequenceMeta* sequences = nullptr;  // [n_sequences]
+  const std::int32_t* pages = nullptr;      // as in AttendArgs, and what follows
+  bool units = false;
+  Residents residents;
+  std::int32_t n_sequences = 0, n_rows = 0;
+  float* mass = nullptr;  // [n_rows, stride], f32
+  std::int64_t stride = 0;
+};
+
+/// Adds to mass as Ops::attention_mass says, in an order that depends on the row alone.
+void attention_mass(const MassArgs& args, cudaStream_t stream);
 
 /// What attend_decode needs for up to max_rows sequences of up to max_tokens tokens. Must be filled with
 /// zeros once, before the first call, and belongs to attend_decode from then on: its counters return to zero

@@ -1,11 +1,13 @@
 // Decoding: one row a sequence. A CTA takes one split of a sequence, one KV head and up to 8 of its query
 // heads. Each of its four warps walks every fourth unit of the split with buffers and a softmax state of its
-// own, so that nothing in the loop waits for another warp.
+// own, so that nothing in the loop waits for another warp. Units of a choice may be residents or nothing,
+// warp by warp; a kernel of its own takes choices, so that those who read pages pay nothing for it.
 #pragma once
 
 #include <algorithm>
 
 #include "kernels/cuda/attention/decode_merge.cuh"
+#include "kernels/cuda/attention/decode_resident.cuh"
 #include "kernels/cuda/attention/decode_unit.cuh"
 #include "kernels/cuda/attention/dispatch.h"
 #include "kernels/cuda/runtime/check.h"
@@ -58,19 +60,49 @@ struct WarpState {
 };
 
 /// The units of a split that one warp walks: every fourth. Lanes hold the ids of 32 of them.
+template <bool choice>
 struct UnitWalk {
-  const std::int32_t* ids;  // from the split's first
-  bool units;               // of units; else of pages
+  const std::int32_t* ids;  // from the split's first: of units of a choice, else of pages
   int warp, count;          // units of this warp
   int held = 0;
 
   /// The id of the warp's i-th unit; called for i = 0, 1, 2, … by the whole warp.
   __device__ int next(int i) {
     const int lane = threadIdx.x % 32;
-    if (i % 32 == 0 && i + lane < count) held = units ? ids[4 * (i + lane) + warp] : ids[i + lane] * 4 + warp;
+    if (i % 32 == 0 && i + lane < count) {
+      held = choice ? ids[4 * (i + lane) + warp] : ids[i + lane] * 4 + warp;
+    }
     return __shfl_sync(~0u, held, i % 32);
   }
 };
+
+enum class UnitKind : unsigned { page, resident, none };
+
+/// The kinds of a warp's units under way, by stage: copied earlier than they are multiplied.
+struct UnitKinds {
+  unsigned bits = 0;
+
+  __device__ void set(int stage, UnitKind kind) {
+    bits = (bits & ~(3u << 2 * stage)) | static_cast<unsigned>(kind) << 2 * stage;
+  }
+  __device__ UnitKind at(int stage) const { return static_cast<UnitKind>(bits >> 2 * stage & 3u); }
+};
+
+/// One warp begins to copy a unit, of whichever kind. @return which
+template <KvElement element, int head_dim, bool choice>
+__device__ inline UnitKind copy_any_unit(std::uint32_t buffer, const AttendArgs& args, int unit, int kv_head,
+                                         int n_valid) {
+  if constexpr (choice) {
+    if (unit == no_unit) return UnitKind::none;
+    if (unit < 0) {
+      copy_resident<head_dim>(buffer, args.residents, resident_unit(unit), kv_head);
+      return UnitKind::resident;
+    }
+  }
+  const PageView<element> pages{args.base, args.layout.n_kv_heads, head_dim};
+  copy_unit<element, head_dim>(buffer, pages, unit, kv_head, n_valid);
+  return UnitKind::page;
+}
 
 /// The tile's queries to shared memory, zeros where there is no head; transformed for q4.
 template <KvElement element, int head_dim>
@@ -133,7 +165,7 @@ __device__ void merge_warps(const WarpState<head_dim>& state, float* sums, float
 }
 
 /// Grid: [splits of the longest sequence, tiles of heads, sequences].
-template <KvElement element, int head_dim>
+template <KvElement element, int head_dim, bool choice>
 __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>::ctas)
     decode_kernel(AttendArgs args, DecodeWorkspace plan) {
   using Shape = DecodeShape<element, head_dim>;
@@ -155,14 +187,16 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
   std::byte* own = buffers + warp * Shape::stages * Shape::unit_bytes;
   const int first_unit = begin / unit_tokens + warp;
   const int end_unit = (min(length, begin + tokens) + unit_tokens - 1) / unit_tokens;
-  const PageView<element> pages{args.base, args.layout.n_kv_heads, head_dim};
-  const std::int32_t* ids = args.pages + meta.first_page + begin / (args.units ? unit_tokens : page_tokens);
-  UnitWalk walk{ids, args.units, warp, max(0, (end_unit - first_unit + 3) / 4)};
+  const std::int32_t* ids = args.pages + meta.first_page + begin / (choice ? unit_tokens : page_tokens);
+  UnitWalk<choice> walk{ids, warp, max(0, (end_unit - first_unit + 3) / 4)};
+  UnitKinds kinds;
   const auto begin_copy = [&](int i) {
     if (i < walk.count) {
       const int n_valid = min(length - (first_unit + 4 * i) * unit_tokens, unit_tokens);
-      copy_unit<element, head_dim>(shared_address(own + i % Shape::stages * Shape::unit_bytes), pages,
-                                   walk.next(i), kv_head, n_valid);
+      const int stage = i % Shape::stages;
+      kinds.set(stage,
+                copy_any_unit<element, head_dim, choice>(shared_address(own + stage * Shape::unit_bytes),
+                                                         args, walk.next(i), kv_head, n_valid));
     }
     commit_copies();  // perhaps of nothing, so that counting groups counts units
   };
@@ -178,12 +212,23 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
     __syncwarp();
     const std::byte* unit = own + i % Shape::stages * Shape::unit_bytes;
     const int n_valid = length - (first_unit + 4 * i) * unit_tokens;
-    float scores[4];
-    unit_scores<element, head_dim>(scores, q, unit);
+    const UnitKind kind = choice ? kinds.at(i % Shape::stages) : UnitKind::page;
+    if (kind != UnitKind::none) {
+      float scores[4];
+      if (kind == UnitKind::resident) {
+        resident_scores<head_dim>(scores, q, unit);
+      } else {
+        unit_scores<element, head_dim>(scores, q, unit);
+      }
 #pragma unroll
-    for (int j = 0; j < 4; ++j) scores[j] = g + j / 2 * 8 < n_valid ? scores[j] * scale : -INFINITY;
-    state.advance(scores);
-    add_values<element, head_dim>(state.sums, scores, unit);
+      for (int j = 0; j < 4; ++j) scores[j] = g + j / 2 * 8 < n_valid ? scores[j] * scale : -INFINITY;
+      state.advance(scores);
+      if (kind == UnitKind::resident) {
+        add_resident_values<head_dim>(state.sums, scores, unit);
+      } else {
+        add_values<element, head_dim>(state.sums, scores, unit);
+      }
+    }
     __syncwarp();
     begin_copy(i + Shape::stages);
   }
@@ -214,11 +259,12 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
   write_results<head_dim>(queries, first_head, n_heads, end);
 }
 
-template <KvElement element, int head_dim>
-void launch_decode(const AttendArgs& args, cudaStream_t stream) {
+/// Sequences that all read pages, or all choices.
+template <KvElement element, int head_dim, bool choice>
+void launch_decode_kind(const AttendArgs& args, cudaStream_t stream) {
   constexpr int shared = DecodeShape<element, head_dim>::shared_bytes;
-  check(cudaFuncSetAttribute(decode_kernel<element, head_dim>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             shared),
+  check(cudaFuncSetAttribute(decode_kernel<element, head_dim, choice>,
+                             cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
         "attend_decode");
   const int group = args.n_heads / args.layout.n_kv_heads;
   const int tiles = decode_tiles(args.layout.n_kv_heads, group),
@@ -230,9 +276,17 @@ void launch_decode(const AttendArgs& args, cudaStream_t stream) {
     part.n_sequences = std::min(launch_sequences, args.n_sequences - first);
     const dim3 grid(splits, tiles, part.n_sequences);
     const DecodeWorkspace plan(args.n_heads, head_dim, part.n_sequences, splits);
-    decode_kernel<element, head_dim><<<grid, decode_threads, shared, stream>>>(part, plan);
+    decode_kernel<element, head_dim, choice><<<grid, decode_threads, shared, stream>>>(part, plan);
     check(cudaGetLastError(), "attend_decode");
   }
+}
+
+template <KvElement element, int head_dim>
+void launch_decode(const AttendArgs& args, cudaStream_t stream) {
+  if constexpr (element == KvElement::bf16) {  // what choices are made of
+    if (args.units) return launch_decode_kind<element, head_dim, true>(args, stream);
+  }
+  launch_decode_kind<element, head_dim, false>(args, stream);
 }
 
 }  // namespace cga::cuda

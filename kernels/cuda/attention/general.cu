@@ -1,11 +1,11 @@
-// Attention for every shape that has no kernel of its own: f32 pages, any even head_dim, choices of units in
-// a prompt. A CTA takes one row and query head; each warp walks every fourth 32 tokens, a lane a token for
-// scores and a lane some dims for values, all in f32. Slow: heads share nothing they read.
+// Attention for every shape that has no kernel of its own: f32 pages, any even head_dim, choices of units for
+// several rows at once. A CTA takes one row and query head; each warp walks every fourth 32 tokens, a lane a
+// token for scores and a lane some dims for values, all in f32. Slow: heads share nothing they read.
 #include "cga/error.h"
+#include "kernels/cuda/attention/choice.cuh"
 #include "kernels/cuda/attention/dispatch.h"
 #include "kernels/cuda/attention/hadamard.cuh"
 #include "kernels/cuda/attention/mma.cuh"
-#include "kernels/cuda/attention/page.cuh"
 #include "kernels/cuda/runtime/check.h"
 
 namespace cga::cuda {
@@ -21,18 +21,18 @@ struct LaneState {
 };
 
 /// Adds 32 tokens of which the first n_valid count.
-/// @param q        [head_dim], f32, in shared memory
-/// @param unit_id  of the lane's token
+/// @param q     [head_dim], f32, in shared memory
+/// @param unit  of the lane's token; no_unit: there is no token
 template <KvElement element, int pairs>
-__device__ void add_tokens(LaneState<pairs>& state, const float* q, const PageView<element>& pages,
-                           int unit_id, int kv_head, int n_valid, float scale) {
-  const int lane = threadIdx.x % 32, head_dim = pages.head_dim;
+__device__ void add_tokens(LaneState<pairs>& state, const float* q, const Choice<element>& choice, int unit,
+                           int kv_head, int n_valid, float scale) {
+  const int lane = threadIdx.x % 32, head_dim = choice.pages.head_dim;
   float score = -INFINITY;
-  if (lane < n_valid) {
-    const UnitAddress keys = pages.unit(unit_id, 0, kv_head);
+  if (lane < n_valid && unit != no_unit) {
+    const VectorAddress<element> key = choice.vector(unit, 0, kv_head, lane % unit_tokens);
     score = 0;
     for (int dim = 0; dim < head_dim; dim += 2) {
-      const float2 pair = load_pair<element>(keys, 0, head_dim, lane % unit_tokens, dim);
+      const float2 pair = key.pair(0, head_dim, dim);
       score = fmaf(q[dim], pair.x, fmaf(q[dim + 1], pair.y, score));
     }
     score *= scale;
@@ -50,12 +50,14 @@ __device__ void add_tokens(LaneState<pairs>& state, const float* q, const PageVi
   for (int i = 0; i < pairs; ++i) state.sums[i] = {state.sums[i].x * fade, state.sums[i].y * fade};
   for (int token = 0; token < min(n_valid, 32); ++token) {
     const float w = __shfl_sync(~0u, weight, token);
-    const UnitAddress values = pages.unit(__shfl_sync(~0u, unit_id, token), 1, kv_head);
+    const int from = __shfl_sync(~0u, unit, token);
+    if (from == no_unit) continue;  // the same for all lanes
+    const VectorAddress<element> value = choice.vector(from, 1, kv_head, token % unit_tokens);
 #pragma unroll
     for (int i = 0; i < pairs; ++i) {
       const int dim = 2 * (lane + 32 * i);
       if (dim >= head_dim) continue;
-      const float2 pair = load_pair<element>(values, 1, head_dim, token % unit_tokens, dim);
+      const float2 pair = value.pair(1, head_dim, dim);
       state.sums[i] = {fmaf(w, pair.x, state.sums[i].x), fmaf(w, pair.y, state.sums[i].y)};
     }
   }
@@ -81,18 +83,16 @@ __global__ void __launch_bounds__(32 * warps) general_kernel(AttendArgs args) {
     __syncthreads();
   }
 
-  const PageView<element> pages{args.base, args.layout.n_kv_heads, head_dim};
-  const std::int32_t* ids = args.pages + meta.first_page;
+  const Choice<element> choice{{args.base, args.layout.n_kv_heads, head_dim},
+                               args.residents,
+                               args.pages + meta.first_page,
+                               args.units};
   const int kv_head = head / (args.n_heads / args.layout.n_kv_heads);
   LaneState<pairs> state;
   for (int first = warp * 32; first < length; first += 32 * warps) {
     const int token = first + lane;
-    int unit_id = 0;
-    if (token < length) {
-      unit_id = args.units ? ids[token / unit_tokens]
-                           : ids[token / page_tokens] * 4 + token % page_tokens / unit_tokens;
-    }
-    add_tokens<element, pairs>(state, shared, pages, unit_id, kv_head, length - first,
+    const int unit = token < length ? choice.unit_of(token) : no_unit;
+    add_tokens<element, pairs>(state, shared, choice, unit, kv_head, length - first,
                                args.scale * 1.44269504f);
   }
 

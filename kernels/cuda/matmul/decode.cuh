@@ -13,13 +13,12 @@
 
 #include "kernels/cuda/matmul/activations.cuh"
 #include "kernels/cuda/matmul/decode.h"
+#include "kernels/cuda/matmul/epilogue.cuh"
 #include "kernels/cuda/matmul/launch.cuh"
 #include "kernels/cuda/matmul/weight_stream.cuh"
 #include "kernels/cuda/runtime/check.h"
 
 namespace cga::cuda {
-
-inline constexpr int partial_stride = tile_rows + 4;  // as in plan.cpp
 
 /// Activations as a lane reads them: its tokens are 8 n + lane / 4 in b and 8 n + 2 (lane % 4) + {0, 1} in c.
 /// Columns of tokens that are not there hold zeros, or sums of anything; they are never written.
@@ -130,16 +129,6 @@ __device__ __forceinline__ void store_partials(const float (&acc)[N][4], float* 
   }
 }
 
-/// Adds up the stretches' sums of one result.
-/// @param at  the first stretch's
-__device__ __forceinline__ float sum_partials(const float* at, int n_stretches, int n_tokens) {
-  const int stride = n_tokens * partial_stride;
-  float sum = 0.0f;
-#pragma unroll 4
-  for (int i = 0; i < n_stretches; ++i) sum = __fadd_rn(sum, at[i * stride]);
-  return sum;
-}
-
 template <class Tile>
 __device__ __forceinline__ void convert_token(const DecodeArgs& args, const ActivationLayout& layout,
                                               std::byte* to, int token, int slot, float2* scratch) {
@@ -162,86 +151,6 @@ __global__ void __launch_bounds__(512)
                       token % group_tokens, scratch);
 }
 
-/// A thread's h-th result of 16 rows: a token of the group and a row. Threads have N, which is enough for the
-/// fewest threads, 128.
-struct Result {
-  int slot, row;
-  bool there;
-  std::int64_t index;  // in out
-
-  __device__ __forceinline__ Result(const DecodeArgs& args, const Place& place, int n_tokens, int h) {
-    const int i = threadIdx.x + h * blockDim.x;
-    slot = i / tile_rows;
-    row = place.row_tile * tile_rows + i % tile_rows;
-    there = slot < n_tokens && row < args.targets[place.target].rows;
-    index =
-        static_cast<std::int64_t>(blockIdx.y * group_tokens + slot) * args.targets[place.target].rows + row;
-  }
-};
-
-/// What a result needs besides its sum, requested a matrix ahead so that it is there when the sum is.
-struct Operands {
-  float row_scale = 1.0f;
-  float addend = 0.0f;  // bias, what is in out
-  float gate = 0.0f;    // the result of swiglu's first matrix
-};
-
-template <class Tile>
-__device__ __forceinline__ void request(Operands& operands, const DecodeArgs& args, const Place& place,
-                                        const Result& result) {
-  if (!result.there) return;
-  const DecodeTarget& target = args.targets[place.target];
-  if constexpr (!Tile::is_float) operands.row_scale = target.weight.row_scale[result.row];
-  operands.addend = target.bias != nullptr ? target.bias[result.row] : 0.0f;
-  if (args.epilogue == Epilogue::add) operands.addend = __fadd_rn(operands.addend, target.out[result.index]);
-}
-
-template <class Tile, int N>
-__device__ __forceinline__ void request_all(Operands (&operands)[N], const DecodeArgs& args, int n,
-                                            int n_tokens) {
-  if (static_cast<int>(threadIdx.x) >= tile_rows * n_tokens) return;
-  const Place place = place_of(args, n);
-#pragma unroll
-  for (int h = 0; h < N; ++h) request<Tile>(operands[h], args, place, Result(args, place, n_tokens, h));
-}
-
-__device__ __forceinline__ float silu(float v) {
-  return __fdiv_rn(v, __fadd_rn(1.0f, expf(-v)));
-}
-
-/// Writes a result, or keeps it for the task's other matrix.
-/// @param sum  of products of scaled activations and scaled weights
-template <class Tile>
-__device__ __forceinline__ void write(Operands& operands, const DecodeArgs& args, const Place& place,
-                                      const Result& result, float sum, float token_scale) {
-  float value = __fmul_rn(sum, token_scale);
-  if constexpr (!Tile::is_float) value = __fmul_rn(__fmul_rn(value, 0x1p24f), operands.row_scale);
-  value = __fadd_rn(value, operands.addend);
-  if (args.epilogue != Epilogue::swiglu) {
-    args.targets[place.target].out[result.index] = value;
-  } else if (place.unit == 0) {
-    operands.gate = value;
-  } else {
-    args.targets[0].out[result.index] = __fmul_rn(silu(operands.gate), value);
-  }
-}
-
-template <class Tile, int N>
-__device__ __forceinline__ void write_all(Operands (&operands)[N], const DecodeArgs& args, int n,
-                                          int n_tokens, const float* partials, int n_stretches,
-                                          const float* token_scale) {
-  if (static_cast<int>(threadIdx.x) >= tile_rows * n_tokens) return;
-  const Place place = place_of(args, n);
-#pragma unroll
-  for (int h = 0; h < N; ++h) {
-    const Result result(args, place, n_tokens, h);
-    if (!result.there) continue;
-    const float sum = sum_partials(partials + result.slot * partial_stride + threadIdx.x % tile_rows,
-                                   n_stretches, n_tokens);
-    write<Tile>(operands[h], args, place, result, sum, token_scale[result.slot]);
-  }
-}
-
 /// @param N      tiles of 8 tokens
 /// @param Fused  the activations, of one token, are converted here, into shared memory
 template <class Tile, int N, bool Fused>
@@ -254,8 +163,10 @@ __global__ void __launch_bounds__(512, N == 1 ? 2 : 1)
   const int first_stretch = warp * plan.warp_stretches;
   const int first = min(first_stretch * plan.stretch_tiles, col_tiles);
   const int last = min(first + plan.warp_stretches * plan.stretch_tiles, col_tiles);
-  WeightStream<Tile> weights(args, shared + plan.ring_offset + warp * plan.ring_bytes, plan.deep, first, last,
-                             lane);
+  constexpr int deep = ring_slots(Slot<Tile>::bytes, true), shallow = ring_slots(Slot<Tile>::bytes, false);
+  const Share share = share_of_team(0, 1);
+  WeightStream<Tile, deep, shallow> weights(args, share, shared + plan.ring_offset + warp * plan.ring_bytes,
+                                            plan.deep ? deep : shallow, first, last, lane);
   let_next_begin();
   wait_for_previous();
   if constexpr (Fused) {
@@ -268,9 +179,11 @@ __global__ void __launch_bounds__(512, N == 1 ? 2 : 1)
   const ActivationReader<Tile, N, Fused> x(activations, plan.activations, n_tokens, lane);
   auto* partials = reinterpret_cast<float*>(shared + plan.partials_offset);
   int spare = plan.partials_floats;
+  // 128 threads are the fewest; N results are enough for each.
+  const Writer writer{static_cast<int>(threadIdx.x), static_cast<int>(blockDim.x), n_tokens};
   Operands operands[N];
-  request_all<Tile, N>(operands, args, 0, n_tokens);
-  for (int n = 0; has_work(args, n); ++n) {
+  if (has_work(args, share, 0)) request_all<Tile, N>(operands, args, place_of(args, share, 0), writer);
+  for (int n = 0; has_work(args, share, n); ++n) {
     for (int tile = first, stretch = first_stretch; tile < last; ++stretch) {
       float acc[N][4] = {};
       const int end = min(tile + plan.stretch_tiles, last);
@@ -285,8 +198,11 @@ __global__ void __launch_bounds__(512, N == 1 ? 2 : 1)
       store_partials<N>(acc, partials + stretch * n_tokens * partial_stride, n_tokens, lane);
     }
     __syncthreads();
-    write_all<Tile, N>(operands, args, n, n_tokens, partials, plan.stretches, token_scale);
-    if (has_work(args, n + 1)) request_all<Tile, N>(operands, args, n + 1, n_tokens);
+    write_all<Tile, N>(operands, args, place_of(args, share, n), writer, partials, plan.stretches,
+                       token_scale);
+    if (has_work(args, share, n + 1)) {
+      request_all<Tile, N>(operands, args, place_of(args, share, n + 1), writer);
+    }
     if (spare == 0) __syncthreads();
     partials += spare;
     spare = -spare;

@@ -28,7 +28,7 @@ struct DecodeArgs {
   int n_tokens = 0;  // 1 … 32
   int cols = 0;
   std::byte* converted =
-      nullptr;  // a group of tokens after another in ActivationLayout, unless the launch is fused
+      nullptr;  // a group of tokens after another in ActivationLayout or IntegerLayout, unless CTAs convert
 };
 
 }  // namespace cga::cuda

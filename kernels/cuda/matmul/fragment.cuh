@@ -52,6 +52,23 @@ struct Fragment {
     }
   }
 
+  /// The operand of an integer mma of a half, in bytes: signed codes q - zero, or unsigned ones if there is
+  /// no zero; code_unit times each.
+  __device__ __forceinline__ void integers(int half, std::uint32_t (&a)[4]) const {
+    constexpr std::uint32_t signs = Tile::zero != 0 ? 0x80808080u : 0u;
+#pragma unroll
+    for (int row = 0; row < 2; ++row) {
+      if constexpr (Tile::bits == 8) {
+        a[row] = codes[4 * half + 2 * row] ^ signs;
+        a[2 + row] = codes[4 * half + 2 * row + 1] ^ signs;
+      } else {
+        const std::uint32_t word = codes[2 * half + row];
+        a[row] = and_xor(word << 4, 0xf0f0f0f0u, signs);
+        a[2 + row] = and_xor(word, 0xf0f0f0f0u, signs);
+      }
+    }
+  }
+
   /// @param group  of the tile's, 0 … n_groups - 1
   __device__ __forceinline__ float scale(int row, int group) const {
     return number(row * Tile::n_groups + group);
@@ -84,6 +101,14 @@ struct Fragment {
       if constexpr (Tile::bits == 6) return low | (to_bit_4(plane[half], 2 * (4 * row + p)) & 0x00300030u);
       return low;
     }
+  }
+
+  /// (a & b) ^ c, as the one instruction that it is: left to itself the compiler takes two if b and c are
+  /// constants.
+  static __device__ __forceinline__ std::uint32_t and_xor(std::uint32_t a, std::uint32_t b, std::uint32_t c) {
+    std::uint32_t out;
+    asm("lop3.b32 %0, %1, %2, %3, 0x6a;" : "=r"(out) : "r"(a), "r"(b), "r"(c));
+    return out;
   }
 
   static __device__ __forceinline__ std::uint32_t to_bit_4(std::uint32_t word, int bit) {

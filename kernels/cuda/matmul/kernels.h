@@ -8,6 +8,7 @@
 #include <type_traits>
 
 #include "kernels/cuda/matmul/decode.h"
+#include "kernels/cuda/matmul/integer_plan.h"
 #include "kernels/cuda/matmul/tile.h"
 
 namespace cga::cuda {
@@ -23,7 +24,10 @@ struct TileKernels {
   int code_bytes, plane_bytes, numbers_bytes;  // a tile
   int planes, group;                           // of activations
   int step;                                    // tiles together
+  bool has_min;
+  // One of the two is null: products are of 16-bit floats, or of integers.
   void (*decode)(const DecodeArgs& args, const DecodePlan& plan, cudaStream_t stream);
+  void (*decode_integers)(const DecodeArgs& args, const IntegerPlan& plan, cudaStream_t stream);
   void (*dequantise)(const DequantiseArgs& args, cudaStream_t stream);
 };
 

@@ -148,8 +148,15 @@ void decode_launch(const MatmulParams& params, std::span<const MatmulTarget> tar
   args.eps = params.eps;
   args.n_tokens = n_tokens;
   args.cols = static_cast<int>(cols);
-  const DecodeTile tile{kernels.planes, kernels.group, kernels.step,
-                        kernels.code_bytes + kernels.plane_bytes + kernels.numbers_bytes};
+  const int bytes = kernels.code_bytes + kernels.plane_bytes + kernels.numbers_bytes;
+  if (kernels.decode_integers != nullptr) {
+    const IntegerPlan plan =
+        plan_integers(cols, args.n_tasks, n_tokens, {kernels.step, bytes, kernels.has_min}, limits());
+    if (!plan.quantises)
+      args.converted = Parts(workspace).take<std::byte>(plan.token_groups * plan.activations.bytes);
+    return kernels.decode_integers(args, plan, stream);
+  }
+  const DecodeTile tile{kernels.planes, kernels.group, kernels.step, bytes};
   const DecodePlan plan = plan_decode(cols, args.n_tasks, n_tokens, tile, limits());
   if (!plan.fused)
     args.converted = Parts(workspace).take<std::byte>(plan.token_groups * plan.activations.bytes);

@@ -10,16 +10,12 @@ namespace {
 // More would leave too little shared memory for weights on devices with 100 KB of it.
 constexpr std::int64_t max_fused_bytes = 40 << 10;
 
-// A row of partial sums in shared memory: 16 rows of weights, and 4 floats so that tokens differ in bank.
-constexpr std::int64_t partial_stride = tile_rows + 4;
-
 constexpr std::int64_t max_prefill_rows = 8192;
 constexpr std::int64_t max_prefill_weights = 64 << 20;  // values at a time
 
 }  // namespace
 
-Stretches decode_stretches(std::int64_t cols, int step) {
-  constexpr std::int64_t most = 16;
+Stretches decode_stretches(std::int64_t cols, int step, int most) {
   const std::int64_t step_cols = step * tile_cols, steps = (cols + step_cols - 1) / step_cols;
   const std::int64_t each = (steps + most - 1) / most;
   return {static_cast<int>((steps + each - 1) / each), static_cast<int>(each) * step};

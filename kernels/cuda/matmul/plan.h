@@ -15,15 +15,20 @@ inline constexpr int max_decode_tokens = 32;  // a launch
 inline constexpr int group_tokens = 16;       // a CTA
 inline constexpr int max_decode_targets = 4;  // a launch
 
+/// Floats of a token's partial sums in shared memory: 16 rows of weights, and 4 so that tokens differ in
+/// bank.
+inline constexpr int partial_stride = 20;
+
 /// How a row's tiles are summed: stretches of equal length, the last perhaps shorter, each in order, then the
 /// stretches in order.
 struct Stretches {
-  int n = 0;      // at most 16
+  int n = 0;
   int tiles = 0;  // of a stretch, a multiple of step
 };
 
 /// @param step  tiles that are multiplied together
-Stretches decode_stretches(std::int64_t cols, int step);
+/// @param most  stretches
+Stretches decode_stretches(std::int64_t cols, int step, int most = 16);
 
 /// Activations of up to 16 tokens as the decode kernels read them: [planes][tokens][stride_bytes] of 16-bit
 /// floats, then [cols padded / group][slots] sums of groups, then [slots] scales, f32.

@@ -17,7 +17,8 @@
 //   plane    5 bits: [32 lanes] of 4 bytes, value v of (h, row) at bit 8 h + 4 row + v / 2 + 16 (v % 2)
 //            6 bits: [32 lanes, 2 halves] of 4 bytes, two bits at 2 (4 row + v / 2) + 16 (v % 2)
 //   numbers  [8 g][scales, minima if any][rows g and g + 8][64 / group], f16, divided by the row's scale
-// A code q read as the bits of an f16 is the subnormal q * 2^-24: exact, and free.
+// A code q read as the bits of an f16 is the subnormal q * 2^-24: exact, and free. As bytes, the words of 4
+// and 8 bits are operands of the integer mma.m16n8k32, with columns in yet another order (column_of_byte).
 //
 // Rows are padded to 16 and columns to 64, with zeros.
 #pragma once
@@ -45,7 +46,9 @@ struct IntegerTile {
   static constexpr int plane_bytes = Bits == 8 ? 0 : tile_rows * tile_cols * (Bits - 4) / 8;
   static constexpr int n_groups = tile_cols / Group;
   static constexpr int numbers_bytes = tile_rows * n_groups * 2 * (HasMin ? 2 : 1);
-  static constexpr int planes = 1;                // activations: f16
+  static constexpr int planes = 1;                                                   // activations: f16
+  static constexpr bool integer_products = Group == 32 && (Bits == 4 || Bits == 8);  // else in f16
+  static constexpr int code_unit = Bits == 4 ? 16 : 1;  // of a code in integer products
   static constexpr int step = Bits <= 5 ? 2 : 1;  // tiles that the decode kernels copy and multiply together;
                                                   // more of the larger would not fit in registers
   static_assert(!HasMin || Zero == 0);
@@ -61,7 +64,7 @@ struct FloatTile {
   using element = Element;
   static constexpr bool is_float = true;
   static constexpr int bits = 16, group = 32, zero = 0;
-  static constexpr bool has_min = false;
+  static constexpr bool has_min = false, integer_products = false;
   static constexpr int code_bytes = tile_rows * tile_cols * 2;
   static constexpr int plane_bytes = 0, n_groups = 0, numbers_bytes = 0;
   static constexpr int planes = 2;

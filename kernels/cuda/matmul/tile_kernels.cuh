@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/matmul/decode.cuh"
+#include "kernels/cuda/matmul/integer_decode.cuh"
 #include "kernels/cuda/matmul/kernels.h"
 
 namespace cga::cuda {
@@ -70,10 +71,18 @@ void dequantise(const DequantiseArgs& args, cudaStream_t stream) {
 
 template <class Tile>
 const TileKernels* tile_kernels() {
-  static constexpr TileKernels kernels{Tile::code_bytes, Tile::plane_bytes, Tile::numbers_bytes,
-                                       Tile::planes,     Tile::group,       Tile::step,
-                                       &decode<Tile>,    &dequantise<Tile>};
-  return &kernels;
+  constexpr auto make = [](auto decode, auto decode_integers) {
+    return TileKernels{Tile::code_bytes, Tile::plane_bytes, Tile::numbers_bytes, Tile::planes,
+                       Tile::group,      Tile::step,        Tile::has_min,       decode,
+                       decode_integers,  &dequantise<Tile>};
+  };
+  if constexpr (Tile::integer_products) {
+    static constexpr TileKernels kernels = make(nullptr, &decode_integers<Tile>);
+    return &kernels;
+  } else {
+    static constexpr TileKernels kernels = make(&decode<Tile>, nullptr);
+    return &kernels;
+  }
 }
 
 }  // namespace cga::cuda

@@ -15,7 +15,6 @@ struct Slot {
   static constexpr int codes = step * Tile::code_bytes, plane = step * Tile::plane_bytes;
   static constexpr int numbers = step * Tile::numbers_bytes;
   static constexpr int bytes = codes + plane + numbers;
-  static constexpr int deep = ring_slots(bytes, true), shallow = ring_slots(bytes, false);
 
   /// @param i  of the slot's tiles
   static __device__ __forceinline__ TileAddress tile(const std::byte* slot, int i) {
@@ -38,68 +37,70 @@ __device__ __forceinline__ void wait_for_copies() {
   asm volatile("cp.async.wait_group %0;" ::"n"(Pending) : "memory");
 }
 
-template <class Tile>
+/// @param Slots  numbers of slots that a ring may have
+template <class Tile, int... Slots>
 class WeightStream {
   using S = Slot<Tile>;
 
  public:
   /// @param ring         the warp's slots, shared
+  /// @param n_slots      one of Slots
   /// @param first, last  the warp's tiles in every row
-  __device__ __forceinline__ WeightStream(const DecodeArgs& args, std::byte* ring, bool deep, int first,
-                                          int last, int lane)
-      : ring_(ring), deep_(deep), first_(first), last_(last), tile_(first), lane_(lane) {
-    more_ = first < last && has_work(args, 0);
-    if (more_) go_to_matrix(args);
-    const int n = n_slots();
-    for (int i = 0; i < n; ++i) copy_next(args, i);
+  __device__ __forceinline__ WeightStream(const DecodeArgs& args, const Share& share, std::byte* ring,
+                                          int n_slots, int first, int last, int lane)
+      : ring_(ring),
+        end_(ring + n_slots * S::bytes),
+        slot_(ring),
+        n_slots_(n_slots),
+        share_(share),
+        first_(first),
+        n_tiles_(last - first),
+        lane_(lane) {
+    if (n_tiles_ > 0) go_to_matrix(args);
+    for (; slot_ != end_; slot_ += S::bytes) copy_next(args);
+    slot_ = ring;
   }
 
   /// Takes the next tiles into registers, and lets the copy of others begin.
   __device__ __forceinline__ void next(const DecodeArgs& args, Fragment<Tile> (&w)[Tile::step]) {
-    if (deep_) {
-      wait_for_copies<S::deep - 1>();
+    if constexpr (sizeof...(Slots) == 1) {
+      (wait_for_copies<Slots - 1>(), ...);
     } else {
-      wait_for_copies<S::shallow - 1>();
+      ((n_slots_ == Slots ? wait_for_copies<Slots - 1>() : void()), ...);
     }
     __syncwarp();  // lanes read what others copied
-    const std::byte* slot = ring_ + slot_ * S::bytes;
 #pragma unroll
-    for (int i = 0; i < Tile::step; ++i) w[i].load(S::tile(slot, i), lane_);
+    for (int i = 0; i < Tile::step; ++i) w[i].load(S::tile(slot_, i), lane_);
     __syncwarp();
-    copy_next(args, slot_);
-    slot_ = slot_ + 1 == n_slots() ? 0 : slot_ + 1;
+    copy_next(args);
+    slot_ += S::bytes;
+    if (slot_ == end_) slot_ = ring_;
   }
 
  private:
-  __device__ __forceinline__ int n_slots() const {
-    return deep_ ? S::deep : S::shallow;
-  }
-
-  /// The lane's 16 bytes of each array of the first tile of the n-th matrix.
+  /// The lane's 16 bytes of each array of the first tile of the n-th matrix, if there is one.
   __device__ __forceinline__ void go_to_matrix(const DecodeArgs& args) {
-    const Place place = place_of(args, n_);
+    if (!has_work(args, share_, n_)) return;
+    const Place place = place_of(args, share_, n_);
     const TileArrays& weight = args.targets[place.target].weight;
     at_ = address_of<Tile>(weight, place.row_tile * weight.col_tiles + first_);
     at_.codes += 16 * lane_;
     at_.plane += 16 * lane_;
     at_.numbers += 16 * lane_;
-    tile_ = first_;
+    left_ = n_tiles_;
+    ++n_;
   }
 
-  __device__ __forceinline__ void copy_next(const DecodeArgs& args, int slot) {
-    if (more_) {
-      const auto to =
-          static_cast<std::uint32_t>(__cvta_generic_to_shared(ring_ + slot * S::bytes)) + 16 * lane_;
-      const bool whole = tile_ + Tile::step <= last_;
-      const int n = whole ? Tile::step : 1;  // tiles
+  /// Into the slot at hand.
+  __device__ __forceinline__ void copy_next(const DecodeArgs& args) {
+    if (left_ > 0) {
+      const auto to = static_cast<std::uint32_t>(__cvta_generic_to_shared(slot_)) + 16 * lane_;
+      const bool whole = left_ >= Tile::step;  // or it is one tile
       copy_array<Tile::code_bytes>(to, at_.codes, whole);
       copy_array<Tile::plane_bytes>(to + S::codes, at_.plane, whole);
       copy_array<Tile::numbers_bytes>(to + S::codes + S::plane, at_.numbers, whole);
-      tile_ += n;
-      if (tile_ == last_) {
-        more_ = has_work(args, ++n_);
-        if (more_) go_to_matrix(args);
-      }
+      left_ -= Tile::step;
+      if (left_ <= 0) go_to_matrix(args);
     }
     end_copies();  // an empty group if there is nothing more, so that counts stay right
   }
@@ -119,11 +120,13 @@ class WeightStream {
     from += bytes;  // where a row ends early it is not used again
   }
 
-  std::byte* ring_;
-  bool deep_, more_;
-  int first_, last_;
-  int n_ = 0, tile_;  // of the next copy
-  int slot_ = 0;      // of the next tiles
+  std::byte *ring_, *end_;
+  std::byte* slot_;  // of the next tiles
+  int n_slots_;
+  Share share_;
+  int first_, n_tiles_;  // the warp's, of every matrix
+  int left_ = 0;         // tiles of a matrix that are not copied yet
+  int n_ = 0;            // matrices of which copies have begun
   int lane_;
   TileAddress at_;
 };

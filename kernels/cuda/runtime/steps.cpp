@@ -76,13 +76,22 @@ const std::byte* Steps::put_bytes(const void* from, std::size_t bytes, std::size
     check(cudaMemcpyAsync(to, arena_->host + at_, bytes, cudaMemcpyHostToDevice, stream_), "sending lists");
   }
   if (in_step_) placed_.push_back({from, bytes, at_});
+  put_outside_ = put_outside_ || !in_step_;
   at_ += size;
   return to;
+}
+
+void Steps::wait_for(const Arena& arena) {
+  // What was put outside of steps went on filling the last step's arena, after its event.
+  if (put_outside_) check(cudaEventRecord(arena_->read, stream_), "marking calls outside of steps");
+  put_outside_ = false;
+  check(cudaEventSynchronize(arena.read), "waiting for an earlier step");
 }
 
 void Steps::begin(const StepShape& shape, Mode mode, Arena& arena) {
   mode_ = mode;
   kind_ = shape.kind;
+  may_be_recorded_ = is_decode() && !shape.host_decides;
   position_bound_ = bound_of(shape.max_position);
   arena_ = &arena;
   at_ = 0;
@@ -95,6 +104,7 @@ void Steps::end() {
   in_step_ = false;
   mode_ = Mode::start;
   kind_ = StepShape::Kind::text;
+  may_be_recorded_ = false;
   placed_.clear();
 }
 
@@ -103,10 +113,10 @@ void Steps::run(const StepShape& shape, const std::function<void()>& step) {
     Steps& steps;
     ~Ending() { steps.end(); }
   } const ending{*this};
-  if (shape.kind != StepShape::Kind::decode) return run_directly(shape, step);
+  if (shape.kind != StepShape::Kind::decode || shape.host_decides) return run_directly(shape, step);
 
   Arena& arena = arenas_[0];
-  check(cudaEventSynchronize(arena.read), "waiting for the last step");
+  wait_for(arena);
   begin(shape, Mode::put_only, arena);
   step();
   const std::uint64_t hash = hash_.value();
@@ -125,7 +135,7 @@ void Steps::run(const StepShape& shape, const std::function<void()>& step) {
 void Steps::run_directly(const StepShape& shape, const std::function<void()>& step) {
   Arena& arena = arenas_[next_arena_];
   next_arena_ = next_arena_ + 1 < arenas_.size() ? next_arena_ + 1 : 1;
-  check(cudaEventSynchronize(arena.read), "waiting for an earlier step");
+  wait_for(arena);
   begin(shape, Mode::start, arena);
   step();
   check(cudaEventRecord(arena.read, stream_), "marking the end of a step");

@@ -1,7 +1,8 @@
-// Steps: calls of ops between which the host decides nothing. Ops do two things here. They put what they read
-// from host memory (ids, positions, pages) where kernels find it, and they start kernels. A step of decoding
-// is the same kernels every time, so what it starts is recorded as a CUDA graph; from then on its ops only
-// put their data, and one launch does the rest.
+// Steps: calls of ops, between most of which the host decides nothing. Ops do two things here. They put what
+// they read from host memory (ids, positions, pages) where kernels find it, and they start kernels. A step of
+// decoding is the same kernels every time, so what it starts is recorded as a CUDA graph; from then on its
+// ops only put their data, and one launch does the rest. A step in which the host decides (StepShape) runs
+// directly.
 #pragma once
 
 #include <cuda_runtime_api.h>
@@ -42,14 +43,16 @@ class Steps {
 
   cudaStream_t stream() const { return stream_; }
 
-  /// Runs a step; `step` is called once, or twice when it is recorded.
+  /// Runs a step; `step` is called once, or twice when it is recorded, which is never if the host decides.
   void run(const StepShape& shape, const std::function<void()>& step);
 
   /// A bound of max_position that few steps cross: what grids are made for.
   std::int32_t position_bound() const { return position_bound_; }
+  /// Which kernels the step takes: those for few rows.
+  bool is_decode() const { return kind_ == StepShape::Kind::decode; }
   /// Whether the step may be one of many that differ in what they read only: then lists are put with room to
   /// grow.
-  bool is_decode() const { return kind_ == StepShape::Kind::decode; }
+  bool may_be_recorded() const { return may_be_recorded_; }
 
   /// Puts host data where kernels can read it. @return where: [max(values.size(), room)], device memory,
   /// valid until the step ends. Data put before in this step is not put again.
@@ -89,6 +92,8 @@ class Steps {
   };
 
   const std::byte* put_bytes(const void* from, std::size_t bytes, std::size_t room);
+  /// Waits until an arena can be filled anew.
+  void wait_for(const Arena& arena);
   void begin(const StepShape& shape, Mode mode, Arena& arena);
   void end();
   void run_directly(const StepShape& shape, const std::function<void()>& step);
@@ -101,7 +106,8 @@ class Steps {
   // Of the step that runs, or of calls outside of any:
   Mode mode_ = Mode::start;
   StepShape::Kind kind_ = StepShape::Kind::text;
-  bool in_step_ = false;
+  bool may_be_recorded_ = false, in_step_ = false;
+  bool put_outside_ = false;  // whether data was put since the last step ended
   std::int32_t position_bound_ = 0;
   Arena* arena_ = nullptr;
   std::size_t at_ = 0;  // in the arena

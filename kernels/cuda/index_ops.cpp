@@ -1,0 +1,127 @@
+// The index's ops: which rows, where their pages are, and how a choice comes to the host, which decides by
+// it.
+#include <algorithm>
+#include <cstring>
+
+#include "cga/error.h"
+#include "kernels/cuda/cuda_ops.h"
+#include "kernels/cuda/runtime/check.h"
+
+namespace cga::cuda {
+
+void CudaOps::index_keys(const IndexKeysParams& params) {
+  const Sequences rows = put_pages(params.sequences);
+  const IndexKeysArgs args{.k = params.k,
+                           .cos_sin = params.cos_sin,
+                           .base = params.pages.base,
+                           .layout = params.pages.layout,
+                           .sequences = rows.sequences,
+                           .pages = rows.ids,
+                           .n_sequences = rows.n_sequences,
+                           .n_rows = rows.n_rows};
+  steps_.launch([&](cudaStream_t stream) { cuda::index_keys(args, stream); }, args.k, args.cos_sin, args.base,
+                args.layout.width, args.sequences, args.pages, args.n_sequences, args.n_rows);
+}
+
+CudaOps::Scored CudaOps::put_scored(std::span<const ScoredRow> rows) {
+  Scored put;
+  scored_.clear(), pages_.clear();
+  const std::int32_t* last_list = nullptr;  // rows of a sequence share one
+  std::int32_t first_page = 0;
+  for (const ScoredRow& row : rows) {
+    if (row.pages.data() != last_list) {
+      first_page = static_cast<std::int32_t>(pages_.size());
+      pages_.insert(pages_.end(), row.pages.begin(), row.pages.end());
+      last_list = row.pages.data();
+    }
+    scored_.push_back({row.row, row.first, row.last, first_page});
+    put.most_units = std::max(put.most_units, row.last - row.first);
+  }
+  put.n_rows = static_cast<std::int32_t>(rows.size());
+  put.rows = steps_.put(std::span<const ScoredMeta>(scored_));
+  put.pages = steps_.put(std::span<const std::int32_t>(pages_));
+  return put;
+}
+
+void CudaOps::score_units(const ScoreUnitsParams& params) {
+  const Scored rows = put_scored(params.rows);
+  const ScoreUnitsArgs args{.q = params.q,
+                            .weights = params.weights,
+                            .cos_sin = params.cos_sin,
+                            .n_heads = params.n_heads,
+                            .base = params.pages.base,
+                            .layout = params.pages.layout,
+                            .rows = rows.rows,
+                            .pages = rows.pages,
+                            .n_rows = rows.n_rows,
+                            .most_units = rows.most_units,
+                            .scores = params.scores,
+                            .stride = params.stride};
+  steps_.identify(args.base, args.layout.width, args.rows, args.pages, args.n_rows, args.most_units);
+  steps_.launch([&](cudaStream_t stream) { cuda::score_units(args, stream); }, args.q, args.weights,
+                args.cos_sin, args.n_heads, args.scores, args.stride);
+}
+
+void CudaOps::top_units(const TopUnitsParams& params) {
+  if (params.rows.empty() || params.count == 0) return;
+  if (steps_.may_be_recorded()) {
+    throw Error(ErrorKind::device, "top_units", "a choice in a step that was not said to wait for one");
+  }
+  const auto count = static_cast<std::size_t>(params.count);
+  const std::size_t bytes = params.rows.size() * count * sizeof(std::int32_t);
+  need(choice_, bytes, "choices of units");
+  before_.clear(), before_at_.clear();
+  for (std::size_t i = 0; i < params.rows.size(); ++i) {
+    const std::int32_t* const before = params.rows[i].before;
+    if (before == nullptr) {
+      before_at_.push_back(no_predecessor);
+    } else if (i > 0 && before == params.units + (i - 1) * count) {
+      before_at_.push_back(follows_row);  // not there yet
+    } else {
+      before_at_.push_back(static_cast<std::int32_t>(before_.size()));
+      before_.insert(before_.end(), before, before + count);
+    }
+  }
+  const Scored rows = put_scored(params.rows);
+  const TopUnitsArgs args{.scores = params.scores,
+                          .stride = params.stride,
+                          .rows = rows.rows,
+                          .n_rows = rows.n_rows,
+                          .count = params.count,
+                          .bonus = params.bonus,
+                          .before_at = steps_.put(std::span<const std::int32_t>(before_at_)),
+                          .before = steps_.put(std::span<const std::int32_t>(before_)),
+                          .units = reinterpret_cast<std::int32_t*>(choice_->data())};
+  cuda::top_units(args, steps_.stream());
+  void* const landed = choice_landing_.need(bytes);
+  check(cudaMemcpyAsync(landed, args.units, bytes, cudaMemcpyDeviceToHost, steps_.stream()),
+        "reading a choice");
+  steps_.synchronize();
+  std::memcpy(params.units, landed, bytes);
+}
+
+void CudaOps::attention_mass(const AttentionMassParams& params) {
+  const bool units = reads_units(params.sequences);
+  const Sequences rows = put(params.sequences, units, false);
+  const KvLayout& layout = params.pages.layout;
+  const MassArgs args{.q = params.q,
+                      .n_heads = params.n_heads,
+                      .scale = params.scale,
+                      .base = params.pages.base,
+                      .layout = layout,
+                      .sequences = rows.sequences,
+                      .pages = rows.ids,
+                      .units = units,
+                      .residents = residents_of(params.residents),
+                      .n_sequences = rows.n_sequences,
+                      .n_rows = rows.n_rows,
+                      .mass = params.mass,
+                      .stride = params.stride};
+  steps_.identify(args.base, layout.n_kv_heads, layout.head_dim, layout.element, args.residents.base,
+                  args.residents.scales);
+  steps_.launch([&](cudaStream_t stream) { cuda::attention_mass(args, stream); }, args.q, args.n_heads,
+                args.scale, args.sequences, args.pages, args.units, args.n_sequences, args.n_rows, args.mass,
+                args.stride);
+}
+
+}  // namespace cga::cuda
