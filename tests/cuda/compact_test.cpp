@@ -1,5 +1,5 @@
-// The engine on a GPU with a compact cache: purity to the bit, and logits beside those of the CPU. Skipped,
-// and says so, until the backend has the codec.
+// The engine on a GPU with a compact cache: purity to the bit, and logits beside those of the scalar backend
+// and the CPU. Skipped, and says so, where there is no GPU.
 #include <cmath>
 #include <cstdlib>
 #include <filesystem>
@@ -10,13 +10,6 @@
 
 namespace cga::test {
 namespace {
-
-bool has_compact_gpu() {
-  const auto backend = gpu();
-  if (!backend) return false;
-  if (!backend->has_compact()) std::cout << "SKIPPED, the CUDA backend has no compact cache yet\n";
-  return backend->has_compact();
-}
 
 EngineOptions tiny(const std::string& device) {
   EngineOptions result;
@@ -75,17 +68,17 @@ double divergence(const std::vector<float>& expected, const std::vector<float>& 
 }  // namespace
 
 TEST_CASE("on a GPU, too, a session's next logits depend on its text, spans and settings alone", "[gpu]") {
-  if (!has_compact_gpu()) return;
+  if (!gpu()) return;
   require_purity("cuda", 12);
 }
 
 TEST_CASE("on a GPU, too, an engine does not wear out", "[gpu]") {
-  if (!has_compact_gpu()) return;
+  if (!gpu()) return;
   require_no_wear("cuda");
 }
 
 TEST_CASE("on a GPU, residents and pieces change no logit", "[gpu]") {
-  if (!has_compact_gpu()) return;
+  if (!gpu()) return;
   const std::vector<TokenId> tokens = random_text(500);
   for (const KvSelect select : {KvSelect::all, KvSelect::index, KvSelect::oracle}) {
     std::vector<float> expected;
@@ -106,7 +99,7 @@ TEST_CASE("on a GPU, residents and pieces change no logit", "[gpu]") {
 }
 
 TEST_CASE("on a GPU, a compact cache gives the logits of the scalar backend", "[gpu]") {
-  if (!has_compact_gpu()) return;
+  if (!gpu()) return;
   const std::vector<TokenId> tokens = random_text(600);
   for (const bool exact : {true, false}) {
     for (const KvSelect select : {KvSelect::all, KvSelect::index, KvSelect::oracle}) {
@@ -126,7 +119,7 @@ TEST_CASE("on a GPU, a compact cache gives the logits of the scalar backend", "[
 }
 
 TEST_CASE("on a GPU, SmolLM2 under cga reads as on the CPU", "[gpu][checkpoint]") {
-  if (!has_compact_gpu()) return;
+  if (!gpu()) return;
   const char* models = std::getenv("CGA_MODELS");
   const std::filesystem::path model =
       std::filesystem::path(models != nullptr ? models : "") / "SmolLM2-135M-Instruct.Q4_1.gguf";
