@@ -166,7 +166,9 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="haystacks that are read at once, each by a cga of its own (default 1)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=pathlib.Path, help="every question and answer, as JSON; a run that was stopped goes on from it")
+    parser.add_argument("--context", type=int, help="-c of cga (default: a sixteenth more than --tokens, and 512)")
     options = parser.parse_args()
+    options.context = options.context or options.tokens + options.tokens // 16 + 512
     novel = pathlib.Path(options.novel).read_text(errors="replace")
     asked = Answers(options.out, {"tokens": options.tokens, "seed": options.seed, "model": pathlib.Path(options.model).name})
 
@@ -174,7 +176,7 @@ def main() -> None:
         document, questions = haystack(novel, options.tokens, 1000 * options.seed + i)
         for setting in options.settings:
             if not asked.has(setting, i):
-                asked.add(setting, i, ask(options.cga, options.model, setting, document, questions, options.tokens + 512))
+                asked.add(setting, i, ask(options.cga, options.model, setting, document, questions, options.context))
 
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for n, done in enumerate(concurrent.futures.as_completed(pool.submit(answer, i) for i in range(options.haystacks)), 1):

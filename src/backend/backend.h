@@ -66,8 +66,6 @@ class Backend {
   /// next read.
   virtual const void* read(const void* from, std::size_t bytes) = 0;
 
-  /// Whether all ops of the archive and the index are there.
-  virtual bool has_compact() const { return true; }
   /// Whether ops give a row the same bits in steps of either kind. If not, rows of both kinds must not share
   /// a step.
   virtual bool kinds_agree() const { return true; }

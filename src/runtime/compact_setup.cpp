@@ -98,21 +98,6 @@ void resolve_selection(EngineOptions& options, const Sidecar* sidecar) {
 
 }  // namespace
 
-void resolve_without_compact(EngineOptions& options) {
-  const bool automatic = options.kv == KvType::automatic;
-  if (options.kv == KvType::cga || (automatic && sets_cga_options(options))) {
-    throw Error(ErrorKind::usage, "--kv cga", "this device cannot keep a compressed cache yet",
-                "use --kv bf16, or --device cpu");
-  }
-  if (!automatic) return;
-  options.kv = KvType::bf16;
-  std::error_code ignored;
-  if (options.warn && options.shape.empty() &&
-      std::filesystem::exists(sidecar_beside(options.model), ignored)) {
-    options.warn("this device cannot keep a compressed cache yet: keys and values stay bf16");
-  }
-}
-
 void resolve_kv_options(EngineOptions& options, const Sidecar* sidecar) {
   if (options.kv == KvType::automatic) {
     // A context that stays exact anyway needs no codec.

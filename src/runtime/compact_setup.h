@@ -20,10 +20,6 @@ namespace cga {
 std::optional<Sidecar> find_sidecar(const EngineOptions& options, const ModelFile& file, const Family& family,
                                     const Hparams& hparams);
 
-/// For a device without cga: a cache of unnamed kind becomes bf16, which options.warn is told if there is a
-/// sidecar. @throws Error (usage) if cga was asked for
-void resolve_without_compact(EngineOptions& options);
-
 /// Fills in what the options leave to the sidecar: kv, and for cga its settings.
 /// @param options  with n_ctx resolved
 /// @param sidecar  null if there is none

@@ -80,7 +80,6 @@ Engine::Engine(const EngineOptions& options) : impl_(std::make_unique<Impl>()) {
   e.backend = make_backend(backend_options(options));
   e.options.n_threads = e.backend->n_threads();
   e.info.device = e.backend->description();
-  if (!e.backend->has_compact()) resolve_without_compact(e.options);
   e.sidecar = find_sidecar(e.options, *e.file, family, e.model.hparams);
   const Sidecar* sidecar = e.sidecar ? &*e.sidecar : nullptr;
   resolve_kv_options(e.options, sidecar);

@@ -186,7 +186,6 @@ MemoryPlan plan_memory(const EngineOptions& options) {
   EngineOptions resolved = options;
   if (resolved.n_ctx == 0) resolved.n_ctx = hparams.n_ctx_train;
   const auto backend = make_backend(backend_options(options));
-  if (!backend->has_compact()) resolve_without_compact(resolved);
   // A named shape has no sidecar; what it would take with one can still be planned.
   std::optional<Sidecar> sidecar;
   if (options.shape.empty()) sidecar = find_sidecar(resolved, *file, family, hparams);

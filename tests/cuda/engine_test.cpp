@@ -100,7 +100,8 @@ TEST_CASE("logits are those of transformers: read as text, and token by token", 
 
 TEST_CASE("logits of real checkpoints are those of transformers", "[gpu]") {
   if (!gpu()) return;
-  for (const std::string name : {"SmolLM2-135M-Instruct.Q4_1", "Qwen2.5-Coder-0.5B-Instruct"}) {
+  for (const std::string name :
+       {"SmolLM2-135M-Instruct.Q4_1", "Qwen2.5-Coder-0.5B-Instruct", "Qwen2.5-Coder-1.5B-Instruct"}) {
     const std::filesystem::path path = checkpoint_path(name);
     if (!std::filesystem::exists(path)) {
       WARN("skipped: " << path.string() << " is not there");

@@ -50,6 +50,8 @@ struct Device {
     const std::size_t bytes = std::max(cuda::matmul_workspace_bytes(2048, 14336, 4096),
                                        cuda::matmul_workspace_bytes(2048, 4096, 14336));
     memory = std::make_unique<DeviceVector<std::byte>>(allocator, bytes);
+    // Poison: what a launch leaves of tokens that are not there must not matter.
+    cuda::check(cudaMemset(memory->data(), 0xff, bytes), "workspace");
     workspace = {memory->data(), bytes};
   }
 };

@@ -218,6 +218,7 @@ __global__ void __launch_bounds__(exact_threads) exact_kernel(const __grid_const
       for (auto& sum : sums) sum[threadIdx.x] = __fadd_rn(sum[threadIdx.x], sum[threadIdx.x + step]);
     }
   }
+  __syncthreads();  // the first thread wrote what the first n read
   if (threadIdx.x < n) args.out[(first_token + threadIdx.x) * args.rows + row] = sums[threadIdx.x][0];
 }
 

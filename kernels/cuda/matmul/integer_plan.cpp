@@ -7,8 +7,13 @@
 namespace cga::cuda {
 namespace {
 
-// Values that every CTA quantises for itself. A kernel before would take longer than these do.
-constexpr std::int64_t max_quantised = 16384;
+/// Whether every CTA quantises the activations for itself. For one token a kernel before would take longer;
+/// for several, only beside a matrix that takes so long itself that it hides some of it.
+bool quantises_itself(std::int64_t cols, std::int64_t n_tasks, int n_tokens) {
+  constexpr std::int64_t max_values = 16384, large_matrix = 8 << 20;
+  const bool is_worth_it = n_tokens == 1 || n_tasks * tile_rows * cols >= large_matrix;
+  return n_tokens <= quad_tokens && n_tokens * cols <= max_values && is_worth_it;
+}
 
 // A CTA takes reserved and static shared memory besides.
 constexpr std::size_t other_bytes = 1024;
@@ -81,7 +86,7 @@ IntegerPlan plan_integers(std::int64_t cols, std::int64_t n_tasks, int n_tokens,
   const Stretches stretches = decode_stretches(cols, tile.step, max_team_warps);
   plan.stretches = stretches.n;
   plan.stretch_tiles = stretches.tiles;
-  plan.quantises = n_tokens <= quad_tokens && n_tokens * cols <= max_quantised;
+  plan.quantises = quantises_itself(cols, n_tasks, n_tokens);
   plan.token_tiles = plan.quantises ? 1 : n_tokens <= 2 * quad_tokens ? 2 : 4;
   plan.token_groups = (n_tokens + group_tokens - 1) / group_tokens;
   plan.activations =

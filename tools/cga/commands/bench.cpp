@@ -123,7 +123,9 @@ void add_bench(CLI::App& app, Context& context) {
   const auto options = std::make_shared<BenchOptions>();
   EngineOptions& engine = options->engine;
   CLI::Option* model = command->add_option("-m,--model", engine.model, "GGUF file")->type_name("FILE");
-  command->add_option("--shape", engine.shape, "Random weights of a named shape (llama3-8b, llama3-8b:BF16) instead of -m")
+  command
+      ->add_option("--shape", engine.shape,
+                   "Random weights of a named shape (llama3-8b, llama3-8b:BF16) instead of -m")
       ->type_name("NAME")
       ->excludes(model);
   add_device_options(*command, engine);
