@@ -11,6 +11,7 @@ import torch
 
 from . import checkpoint, index_check, index_quality, index_training, index_tuning, picture, sidecar, tokens
 from .codec import Codec
+from .index import Anchor
 from .index_training import Design, Training
 from .index_tuning import Tuning
 from .model import Model
@@ -45,6 +46,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--index-max-bytes", type=int, default=MAX_BYTES, help=f"all anchors together (default {MAX_BYTES:,})")
     group.add_argument("--end-to-end", type=int, default=0, metavar="STEPS", help="a last stage on the model's own divergence "
                        "with the choice in the loop (default: none)")
+    group.add_argument("--index-start", type=pathlib.Path, metavar="SIDECAR", help="begin with the index of this sidecar, of the same "
+                       "shape and checkpoint (default: with noise)")
     group.add_argument("--state", type=pathlib.Path, help="file where training is kept, and picked up again if it exists "
                        "(default: the sidecar's name with .training)")
 
@@ -100,8 +103,22 @@ def state_needs(model: Model, d: Design, length: int, n_tokens: int, max_bytes: 
                          "--index-width or fewer --key-layers")
 
 
-def train(model: Model, d: Design, stream: Stream, state: pathlib.Path, identity: str) -> Training:
-    training = Training(model, d)
+def begin_with(path: pathlib.Path, d: Design, card: Sidecar) -> list[Anchor]:
+    """The index that training begins with."""
+    there = Sidecar.read(path)
+    if there.metadata["fingerprint"] != card.metadata["fingerprint"]:
+        raise ValueError(f"{path}: made for another checkpoint")
+    if [(a.layer, a.n_layers) for a in there.anchors] != d.anchors():
+        raise ValueError(f"{path}: its anchors serve {[a.n_layers for a in there.anchors]} layers, not {list(d.groups)}")
+    for a in there.anchors:
+        if a.query.shape[:2] != (d.heads, d.width) or len(a.key) != min(a.n_layers, d.key_layers or a.n_layers):
+            raise ValueError(f"{path}: an index of {a.query.shape[0]} heads of {a.query.shape[1]}, keys of {len(a.key)} layers; "
+                             "--index-heads, --index-width and --key-layers must say the same")
+    return there.anchors
+
+
+def train(model: Model, d: Design, stream: Stream, state: pathlib.Path, identity: str, start: list[Anchor] | None) -> Training:
+    training = Training(model, d, start)
     if state.exists():
         training.resume(state, identity)
         say(f"picked up {state} at step {training.step}")
@@ -170,12 +187,14 @@ def index(options: argparse.Namespace, files) -> None:
     say(f"{sum(e['tokens'] for e in stream.record()):,} tokens of {len(stream.names)} texts, {since()}")
     model = Model(source, options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
     state_needs(model, d, options.seq_len, len(stream.ids), options.index_max_bytes)
-    text = json.dumps([dataclasses.asdict(d), stream.record(), options.seq_len, card.metadata["fingerprint"]])
+    start_from = begin_with(options.index_start, d, card) if options.index_start else None
+    text = json.dumps([dataclasses.asdict(d), stream.record(), options.seq_len, card.metadata["fingerprint"]]
+                      + ([hashlib.sha256(options.index_start.read_bytes()).hexdigest()] if start_from else []))
     identity = hashlib.sha256(text.encode()).hexdigest()
-    training = train(model, d, stream, options.state or options.output.with_suffix(".training"), identity)
+    training = train(model, d, stream, options.state or options.output.with_suffix(".training"), identity, start_from)
     found = report(training, stream, "trained")
     say(f"trained, {since()}")
-    about = record(d, training, stream)
+    about = record(d, training, stream) | ({"begun_with": options.index_start.name} if start_from else {})
     if options.end_to_end:
         index_check.insist(found)
         state = (options.state or options.output.with_suffix(".training")).with_suffix(".tuning")

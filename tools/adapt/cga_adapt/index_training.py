@@ -73,6 +73,15 @@ class Scorer(nn.Module):
         for i in range(self.reads):
             self.spread[i] = inputs[self.layer + i].float().square().mean(0).sqrt().clamp(min=1e-3)
 
+    def take(self, anchor: Anchor) -> None:
+        """Goes on from an index that is there, behind measure()."""
+        stored = {"query": anchor.query, "key": anchor.key, "weight": anchor.weight}
+        for name, values in stored.items():
+            own = getattr(self, name)
+            spread = self.spread[:, None] if name == "key" else self.spread[0]
+            own.data.copy_(values.to(own.device).float() * spread)
+        self.bias.data.copy_(anchor.bias)
+
     def products(self, inputs: list[torch.Tensor], positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
                  h: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
         """inputs: attention inputs [n, dim] of all layers → inner products [t, H, n] of the queries at `positions` with all
@@ -123,9 +132,10 @@ def missed(scores: torch.Tensor, mass: torch.Tensor, allowed: torch.Tensor, budg
 class Training:
     """A design's scorers, their optimiser, and where they are."""
 
-    def __init__(self, model: Model, design: Design):
+    def __init__(self, model: Model, design: Design, start: list[Anchor] | None = None):
+        """start: an index of the same shape to begin with, instead of noise."""
         generator = torch.Generator().manual_seed(design.seed)
-        self.design, self.model, self.step, self.history = design, model, 0, []
+        self.design, self.model, self.start, self.step, self.history = design, model, start, 0, []
         self.scorers = nn.ModuleList(Scorer(model.config.dim, design, a, n, generator) for a, n in design.anchors())
         self.scorers.to(model.device)
         self.rate = step_size(design.rate, model.config.dim)
@@ -139,6 +149,8 @@ class Training:
             inputs, _ = observe(self.model, ids, positions, d)
             for scorer in self.scorers:
                 scorer.measure(inputs)
+            for scorer, anchor in zip(self.scorers, self.start or []):
+                scorer.take(anchor)
         done = self.step / d.steps
         replayed.set_rate(self.optimiser, self.rate * min(1.0, (self.step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * done)))
         self.history.append(self._learn(d.boundary > 0 and done >= d.boundary_from, ids, positions))
@@ -146,7 +158,7 @@ class Training:
 
     def learn(self, at_boundary: bool, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """A gradient step. @return KL of each anchor. mass: [n_layers, 2, t, units] of every layer at `positions`, as
-        targets.unit_mass or unit_effect gives it."""
+        targets.measure gives it."""
         d = self.design
         inputs, mass = observe(self.model, ids, positions, d)
         cos, sin = (a / self.model.config.rope_magnitude
@@ -212,8 +224,7 @@ def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, design: De
 
     def attend(layer, q, k, v):
         own = q[positions]
-        found.append(targets.unit_effect(own, k, v, positions, design.window) if design.target == "effect" else
-                     targets.unit_mass(own, k, positions, design.window))
+        found.append(targets.measure(design.target, own, k, v, positions, design.window))
         return dense(layer, q, k, v)
     model.hidden(ids, attend, lambda layer, h: inputs.append(h))
     return inputs, torch.stack(found)

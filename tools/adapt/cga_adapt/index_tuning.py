@@ -39,17 +39,17 @@ class Clean:
     keys: list[torch.Tensor]     # [n, n_kv_heads, d], rotated
     values: list[torch.Tensor]
     hidden: torch.Tensor         # [t, dim], at the positions
-    mass: torch.Tensor           # [n_layers, 2, t, units], as targets.unit_mass gives it
+    mass: torch.Tensor           # [n_layers, 2, t, units], as targets.measure gives it
 
 
 @torch.no_grad()
-def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: int) -> Clean:
+def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: int, target: str = "mass") -> Clean:
     inputs, keys, values, masses = [], [], [], []
 
     def attend(layer, q, k, v):
         keys.append(k)
         values.append(v)
-        masses.append(targets.unit_mass(q[positions], k, positions, window))
+        masses.append(targets.measure(target, q[positions], k, v, positions, window))
         return dense(layer, q, k, v)
     hidden = model.hidden(ids, attend, lambda layer, h: inputs.append(h))
     return Clean(inputs, keys, values, hidden[positions], torch.stack(masses))
@@ -155,7 +155,7 @@ class Tuning:
     def learn(self, budget: int, ids: torch.Tensor, positions: torch.Tensor, softness: torch.Tensor) -> torch.Tensor:
         """A gradient step. @return the divergence"""
         t, model = self.training, self.training.model
-        clean = observe(model, ids, positions, t.design.window)
+        clean = observe(model, ids, positions, t.design.window, t.design.target)
         with torch.enable_grad():
             hidden, scores = choosing(model, list(t.scorers), clean, ids, positions, t.design.window, budget, softness)
             kl = recompute(divergence, model, clean.hidden, hidden, use_reentrant=False, preserve_rng_state=False).mean()

@@ -35,15 +35,24 @@ def unit_effect(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, positions: to
     any of it, however much mass it puts there. v: [n, n_kv_heads, d]."""
     p = _probabilities(q, k, positions)
     n_kv = v.shape[1]
-    values = F.pad(v.transpose(0, 1), (0, 0, 0, -len(v) % UNIT)).unflatten(1, (-1, UNIT))  # [n_kv, units, 16, d]
-    moved, lengths = [], []
-    for head, own in enumerate(p):  # one at a time: [t, units, d] is large
-        parts = torch.einsum("tus,usd->tud", own.to(v.dtype), values[head // (len(p) // n_kv)]).float()
-        out = parts.sum(1)
-        moved.append((parts - own.sum(-1, keepdim=True) * out[:, None]).norm(dim=-1))
-        lengths.append(out.norm(dim=-1))
-    moved = torch.stack(moved) / torch.stack(lengths).mean().clamp(min=1e-9)
+    values = F.pad(v.float().transpose(0, 1), (0, 0, 0, -len(v) % UNIT))  # [n_kv, n, d]
+    rows = p.flatten(2).unflatten(0, (n_kv, -1)).flatten(1, 2)            # [n_kv, heads that share it * t, n]
+    out = torch.bmm(rows, values)
+    # |Σ p v - m o|² = Σ Σ p_s p_r ⟨v_s, v_r⟩ - 2 m Σ p_s ⟨v_s, o⟩ + m² |o|², m = Σ p_s, without a vector a unit
+    units = lambda x: x.unflatten(-1, (-1, UNIT))
+    along = units(rows * torch.bmm(out, values.transpose(1, 2))).sum(-1)
+    by_unit = units(rows).transpose(1, 2)                                 # [n_kv, units, rows, 16]
+    inner = values.unflatten(1, (-1, UNIT))
+    inner = inner @ inner.transpose(2, 3)
+    parts = ((by_unit @ inner) * by_unit).sum(-1).transpose(1, 2)
+    mass, length = by_unit.sum(-1).transpose(1, 2), out.norm(dim=-1, keepdim=True)
+    moved = (parts - 2 * mass * along + (mass * length).square()).clamp(min=0).sqrt() / length.mean().clamp(min=1e-9)
+    moved = moved.reshape(len(p), len(positions), -1)
     return torch.stack([moved.sum(0), moved.square().sum(0)]) * eligible(positions, moved.shape[-1], window)
+
+
+def measure(target: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor, window: int) -> torch.Tensor:
+    return unit_effect(q, k, v, positions, window) if target == "effect" else unit_mass(q, k, positions, window)
 
 
 def shares(mass: torch.Tensor) -> torch.Tensor:

@@ -160,6 +160,29 @@ def test_resumed_is_as_uninterrupted(tiny, tmp_path):
         second.resume(tmp_path / "state", "another run")
 
 
+def test_training_goes_on_from_an_index_that_is_there(tiny):
+    _, model = tiny("qwen2-mixed")
+    first = Training(model, DESIGN)
+    index_training.run(model, first, sequence, DESIGN.steps)
+    anew, on = Training(model, DESIGN), Training(model, DESIGN, first.anchors())
+    for training in (anew, on):
+        index_training.run(model, training, sequence, 1)
+    assert on.losses()[0].mean() < 0.85 * anew.losses()[0].mean()
+    begun, trained = on.anchors()[0], first.anchors()[0]
+    assert torch.allclose(begun.query.float(), trained.query.float(), atol=1e-2) and len(begun.key) == len(trained.key)
+
+
+def test_an_index_of_another_shape_is_no_beginning(made):
+    folder, _ = made
+    card = Sidecar.read(folder / "tiny.cga")
+    groups = tuple(a.n_layers for a in card.anchors)
+    assert index_stage.begin_with(folder / "tiny.cga", Design(groups, heads=4, width=16), card)
+    for other, said in ((Design(groups, heads=8, width=16), "--index-heads"), (Design(groups, heads=4, width=32), "--index-width"),
+                        (Design((sum(groups),), heads=4, width=16), "anchors serve")):
+        with pytest.raises(ValueError, match=said):
+            index_stage.begin_with(folder / "tiny.cga", other, card)
+
+
 def test_choosing_everything_is_full_attention(tiny):
     _, model = tiny("llama-float")
     ids = sequence(1, 300)
