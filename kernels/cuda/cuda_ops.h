@@ -76,8 +76,8 @@ class CudaOps final : public Ops {
   /// @param by_row  every row as a sequence of its own, which shares its list with the others
   Sequences put(std::span<const SequenceRows> rows, bool units, bool by_row);
   void add_ids(const SequenceRows& sequence, bool units);
-  /// For how many tokens a sequence's list has room, and attention's grid: lists of a step that may come again
-  /// have room for what it will add, so that it is the same step. Of other steps 0.
+  /// For how many tokens a sequence's list has room, and attention's grid: lists of a step that may come
+  /// again have room for what it will add, so that it is the same step. Of other steps 0.
   std::int32_t list_bound(std::span<const SequenceRows> rows, bool units) const;
   /// Whether attention reads units: what reads pages then reads all of their units, which is the same.
   bool reads_units(std::span<const SequenceRows> rows) const;

@@ -65,6 +65,35 @@ double divergence(const std::vector<float>& expected, const std::vector<float>& 
   return total / static_cast<double>(n_tokens);
 }
 
+/// Logits of every generated token of several sessions side by side, a token of each a step, in an engine
+/// that may have run others.
+/// @param prompts  tokens of each that are read as text first
+std::vector<std::vector<float>> decode_together(Engine& engine, std::span<const TokenId> tokens,
+                                                std::span<const std::size_t> prompts,
+                                                std::size_t n_generated) {
+  std::vector<Session> sessions;
+  for (const std::size_t n : prompts) {
+    sessions.emplace_back(engine);
+    const Feed text{&sessions.back(), tokens.first(n), Feed::Want::none, Feed::Span::prompt};
+    engine.run({&text, 1});
+  }
+  std::vector<std::vector<float>> logits(prompts.size());
+  for (std::size_t t = 0; t < n_generated; ++t) {
+    std::vector<Feed> feeds;
+    for (std::size_t s = 0; s < prompts.size(); ++s) {
+      feeds.push_back(
+          {&sessions[s], tokens.subspan(prompts[s] + t, 1), Feed::Want::last, Feed::Span::generated});
+    }
+    const std::span<const float> rows = engine.run(feeds);
+    const std::size_t n_vocab = rows.size() / prompts.size();
+    for (std::size_t s = 0; s < prompts.size(); ++s) {
+      const auto row = rows.subspan(s * n_vocab, n_vocab);
+      logits[s].insert(logits[s].end(), row.begin(), row.end());
+    }
+  }
+  return logits;
+}
+
 }  // namespace
 
 TEST_CASE("on a GPU, too, a session's next logits depend on its text, spans and settings alone", "[gpu]") {
@@ -93,6 +122,41 @@ TEST_CASE("on a GPU, residents and pieces change no logit", "[gpu]") {
         const std::vector<float> found = logits_of(with, tokens, 300, piece);
         if (expected.empty()) expected = found;
         CHECK(found == expected);
+      }
+    }
+  }
+}
+
+TEST_CASE("on a GPU, a token's logits do not depend on how its step was started", "[gpu]") {
+  if (!gpu()) return;
+  // Far enough for choices, for pages that leave the window, and for twice as many positions, twice.
+  constexpr std::size_t n_generated = 330;
+  const std::size_t prompts[] = {200, 130, 40};
+  const std::vector<TokenId> tokens = random_text(prompts[0] + n_generated);
+  for (const std::int32_t residents : {256, 0}) {
+    EngineOptions alone = tiny("cuda");
+    alone.kv_residents = residents;
+    std::vector<std::vector<float>> expected;
+    for (const std::size_t n : prompts) {
+      // Two tokens a step run directly, always.
+      const std::vector<float> all = logits_of(alone, std::span(tokens).first(n + n_generated), n, 2);
+      const std::size_t n_vocab = all.size() / (n + n_generated);
+      expected.emplace_back(all.end() - static_cast<std::ptrdiff_t>(n_generated * n_vocab), all.end());
+    }
+    for (const std::size_t n : {std::size_t{1}, std::size_t{3}}) {
+      EngineOptions together = alone;
+      together.n_sequences = static_cast<std::int32_t>(n);
+      Engine engine(together);
+      for (int round = 0; round < 3; ++round) {  // first seen, recorded, replayed
+        const auto found = decode_together(engine, tokens, std::span(prompts).first(n), n_generated);
+        for (std::size_t s = 0; s < n; ++s) {
+          const auto differs = std::mismatch(found[s].begin(), found[s].end(), expected[s].begin()).first;
+          const std::size_t at =
+              static_cast<std::size_t>(differs - found[s].begin()) * n_generated / found[s].size();
+          INFO(residents << " residents, round " << round << ", session " << s << " of " << n
+                         << ": alike up to token " << at);
+          CHECK(at == n_generated);
+        }
       }
     }
   }

@@ -71,15 +71,13 @@ const std::byte* Steps::put_bytes(const void* from, std::size_t bytes, std::size
                   "its lists take more than " + std::to_string(arena_bytes) + " bytes",
                   "use fewer sequences or a smaller context (-c)");
     }
+    send_lists();
     synchronize();
     filling_.begin(*filling_.arena);
   }
   std::byte* const there = filling_.arena->host + filling_.at;
   std::byte* const to = filling_.arena->device->data() + filling_.at;
   std::memcpy(there, from, bytes);
-  if (mode_ == Mode::start) {
-    check(cudaMemcpyAsync(to, there, bytes, cudaMemcpyHostToDevice, stream_), "sending lists");
-  }
   if (in_step_) filling_.placed.push_back({from, bytes, filling_.at});
   put_outside_ = put_outside_ || !in_step_;
   filling_.at += size;
@@ -110,11 +108,11 @@ void Steps::run_rest_directly() {
 }
 
 void Steps::send_lists() {
-  if (filling_.at == sent_) return;
-  check(cudaMemcpyAsync(filling_.arena->device->data() + sent_, filling_.arena->host + sent_,
-                        filling_.at - sent_, cudaMemcpyHostToDevice, stream_),
+  if (mode_ == Mode::record || filling_.at == filling_.sent) return;
+  check(cudaMemcpyAsync(filling_.arena->device->data() + filling_.sent, filling_.arena->host + filling_.sent,
+                        filling_.at - filling_.sent, cudaMemcpyHostToDevice, stream_),
         "sending lists");
-  sent_ = filling_.at;
+  filling_.sent = filling_.at;
 }
 
 void Steps::settle() {
@@ -159,7 +157,6 @@ void Steps::begin(const StepShape& shape, Mode mode, Arena& arena) {
   may_be_recorded_ = mode == Mode::put_off || (is_decode() && !host_decides_);
   position_bound_ = bound_of(shape.max_position + 1);
   filling_.begin(arena);
-  sent_ = 0;
   hash_ = {};
   in_step_ = true;
 }

@@ -105,6 +105,7 @@ class Steps {
     if (mode_ == Mode::put_off) {
       pending_.emplace_back(std::forward<Start>(start));
     } else if (mode_ != Mode::put_only) {
+      send_lists();
       start(stream_);
     }
   }
@@ -136,18 +137,18 @@ class Steps {
   /// An arena that is being filled.
   struct Filling {
     Arena* arena = nullptr;
-    std::size_t at = 0;
+    std::size_t at = 0, sent = 0;
     std::vector<Placed> placed;  // in this step
 
     void begin(Arena& anew) {
       arena = &anew;
-      at = 0;
+      at = sent = 0;
       placed.clear();
     }
   };
 
   const std::byte* put_bytes(const void* from, std::size_t bytes, std::size_t room);
-  /// Sends what was put and not sent yet.
+  /// Sends what was put and not sent yet, in one copy; of a whole step that is recorded, its graph does.
   void send_lists();
   Arena& next_arena();
   /// Waits until an arena can be filled anew.
@@ -175,10 +176,7 @@ class Steps {
   std::int32_t position_bound_ = 0;
   Filling filling_, apart_;  // apart_: of what runs between parts; while it does, the parts'
   StepHash hash_;            // of the step, or of its part
-
-  // Of a step that is cut into parts: what the part will start, and how much of its arena was sent.
-  std::vector<std::function<void(cudaStream_t)>> pending_;
-  std::size_t sent_ = 0;
+  std::vector<std::function<void(cudaStream_t)>> pending_;  // what the part will start
 
   std::unordered_map<std::uint64_t, cudaGraphExec_t> graphs_;
   std::unordered_set<std::uint64_t> seen_;  // hashes that came at least once
