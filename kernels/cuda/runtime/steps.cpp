@@ -167,6 +167,7 @@ void Steps::end() {
   kind_ = StepShape::Kind::text;
   host_decides_ = may_be_recorded_ = false;
   filling_.placed.clear();
+  filling_.sent = filling_.at;  // nobody reads a step's lists after it
   pending_.clear();
 }
 
