@@ -77,6 +77,7 @@ TEST_CASE("a step in which the host decides is recorded in parts, whatever runs 
       bench.write(0, first);
       const std::vector<std::int32_t> seen = bench.read(0, first.size());  // the host waits: a part ends
       CHECK(seen == first);
+      bench.write(1, last);  // another part, which runs before what overwrites it
       bench.steps.begin_apart();
       bench.write(1, varies);
       bench.steps.end_apart();
@@ -85,9 +86,30 @@ TEST_CASE("a step in which the host decides is recorded in parts, whatever runs 
     CHECK(bench.read(1, varies.size()) == varies);
     CHECK(bench.read(2, last.size()) == last);
   }
-  CHECK(bench.steps.counts().direct == 2);
-  CHECK(bench.steps.counts().recorded == 2);
-  CHECK(bench.steps.counts().replayed == 2 * (n_steps - 2));
+  CHECK(bench.steps.counts().direct == 3);
+  CHECK(bench.steps.counts().recorded == 3);
+  CHECK(bench.steps.counts().replayed == 3 * (n_steps - 2));
+}
+
+TEST_CASE("no step overwrites lists that an earlier one still has to read", "[gpu]") {
+  if (!gpu()) return;
+  constexpr std::size_t n_steps = 12;
+  Bench bench(2 * n_steps);
+  for (std::size_t i = 0; i < n_steps; ++i) {  // the host never waits in between
+    const auto first = static_cast<std::int32_t>(100 * i);
+    bench.steps.run(decodes, [&] {
+      bench.write(2 * i, count_from(first, 40));
+      bench.steps.begin_apart();
+      bench.write(2 * i + 1, count_from(first + 50, 40));
+      bench.steps.end_apart();
+    });
+  }
+  for (std::size_t i = 0; i < n_steps; ++i) {
+    INFO("step " << i);
+    const auto first = static_cast<std::int32_t>(100 * i);
+    CHECK(bench.read(2 * i, 40) == count_from(first, 40));
+    CHECK(bench.read(2 * i + 1, 40) == count_from(first + 50, 40));
+  }
 }
 
 TEST_CASE("what is put off starts before whoever uses the stream", "[gpu]") {
@@ -118,13 +140,15 @@ TEST_CASE("several rows of a sequence, and what follows where the rest runs dire
   }
   CHECK(bench.steps.counts().recorded == 0);
   for (int i = 0; i < 4; ++i) {
-    const std::vector<std::int32_t> numbers = count_from(10 * i, 4);
+    const std::vector<std::int32_t> numbers = count_from(10 * i, 4), last = count_from(500 * i, 4);
     bench.steps.run(decodes, [&] {
       bench.write(0, numbers);
+      bench.write(1, numbers);
       bench.steps.run_rest_directly();
       bench.write(1, std::span(numbers).first(static_cast<std::size_t>(i)));
+      bench.write(0, last);
     });
-    CHECK(bench.read(0, 4) == numbers);
+    CHECK(bench.read(0, 4) == last);
     CHECK(bench.read(1, static_cast<std::size_t>(i)) == count_from(10 * i, static_cast<std::size_t>(i)));
   }
   CHECK(bench.steps.counts().recorded == 1);
