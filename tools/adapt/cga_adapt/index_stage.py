@@ -35,6 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                        "(default: all)")
     group.add_argument("--steps", type=int, help=f"one sequence each (default {Design.steps})")
     group.add_argument("--queries", type=int, help=f"positions a step learns from (default {Design.queries})")
+    group.add_argument("--target", choices=("mass", "effect"), help="what units are ranked by: their attention mass, or what they "
+                       f"do to attention's outputs (default {Design.target})")
     group.add_argument("--rate", type=float, help="of learning, for a model of "
                        f"{index_training.REFERENCE} channels; wider ones take smaller steps (default {Design.rate})")
     group.add_argument("--window", type=int, help=f"tokens read exactly, in training and evaluation (default {Design.window})")
@@ -60,7 +62,7 @@ def default_groups(group_layers: list[int]) -> list[int]:
 
 def design(options: argparse.Namespace, card: Sidecar) -> Design:
     names = {"heads": "index_heads", "width": "index_width", "key_layers": "key_layers", "steps": "steps", "seed": "seed",
-             "queries": "queries", "rate": "rate", "window": "window", "budgets": "budgets"}
+             "queries": "queries", "target": "target", "rate": "rate", "window": "window", "budgets": "budgets"}
     given = {k: getattr(options, v) for k, v in names.items() if getattr(options, v) is not None}
     if "budgets" in given:
         given["budgets"] = tuple(given["budgets"])

@@ -1,6 +1,6 @@
 """Training an index: a few small matrices an anchor learn to rank units as the attention of the layers it serves does.
 
-Each step runs the frozen model over one sequence, takes the attention mass of some of its positions as the target
+Each step runs the frozen model over one sequence, takes what some of its positions attend to as the target
 (targets.py) and lowers, for every anchor, KL(target ‖ softmax of unit scores), and later also the squared mass that a
 top-k would miss. The anchors share nothing but the model's pass. A step depends only on the seed and its number, so that a run that
 was interrupted ends like one that was not."""
@@ -31,6 +31,7 @@ class Design:
     queries: int = 512               # positions of a sequence a step learns from
     rate: float = 1e-3               # for REFERENCE channels (see step_size)
     window: int = 128
+    target: str = "mass"             # or "effect" (targets.py)
     peaked: float = 0.5              # of the target: the share of the root of squared masses, which heads that retrieve rule
     by_mass: float = 0.5             # a query weighs (its mass in the archive) to this power
     boundary: float = 2.0            # what the squared mass missed at a top-k weighs beside KL,
@@ -135,7 +136,7 @@ class Training:
         """One step on a sequence."""
         d = self.design
         if self.step == 0:
-            inputs, _ = observe(self.model, ids, positions, d.window)
+            inputs, _ = observe(self.model, ids, positions, d)
             for scorer in self.scorers:
                 scorer.measure(inputs)
         done = self.step / d.steps
@@ -145,9 +146,9 @@ class Training:
 
     def learn(self, at_boundary: bool, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """A gradient step. @return KL of each anchor. mass: [n_layers, 2, t, units] of every layer at `positions`, as
-        targets.unit_mass gives it."""
+        targets.unit_mass or unit_effect gives it."""
         d = self.design
-        inputs, mass = observe(self.model, ids, positions, d.window)
+        inputs, mass = observe(self.model, ids, positions, d)
         cos, sin = (a / self.model.config.rope_magnitude
                     for a in self.model.angles(torch.arange(len(ids), device=ids.device)))
         allowed = index.eligible(positions, mass.shape[-1], d.window)
@@ -205,15 +206,17 @@ def read_state(path: str | os.PathLike, identity: str, device: torch.device) -> 
 
 
 @torch.no_grad()
-def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: int) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """One pass of the uncompressed model: the attention inputs of all layers and the mass [n_layers, 2, t, units]."""
-    inputs, masses = [], []
+def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, design: Design) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """One pass of the uncompressed model: the attention inputs of all layers and the target [n_layers, 2, t, units]."""
+    inputs, found = [], []
 
     def attend(layer, q, k, v):
-        masses.append(targets.unit_mass(q[positions], k, positions, window))
+        own = q[positions]
+        found.append(targets.unit_effect(own, k, v, positions, design.window) if design.target == "effect" else
+                     targets.unit_mass(own, k, positions, design.window))
         return dense(layer, q, k, v)
     model.hidden(ids, attend, lambda layer, h: inputs.append(h))
-    return inputs, torch.stack(masses)
+    return inputs, torch.stack(found)
 
 
 def draw_positions(n: int, design: Design, step: int) -> torch.Tensor:

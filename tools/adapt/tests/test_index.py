@@ -92,6 +92,24 @@ def test_mass_is_the_probability_of_each_unit():
         assert torch.allclose(mass[1, row], by_head.square().sum(0), atol=1e-5)
 
 
+def test_effect_is_how_far_a_unit_moves_each_heads_output():
+    q, k, v = torch.randn(2, 4, 8), torch.randn(200, 2, 8), torch.randn(200, 2, 8)
+    positions = torch.tensor([150, 199])
+    effect = targets.unit_effect(q, k, v, positions, WINDOW)
+    expected, lengths = torch.zeros(2, 4, 13), []
+    for row, at in enumerate(positions.tolist()):
+        for head in range(4):
+            p = (k[:at + 1, head // 2] @ q[row, head] / math.sqrt(8)).softmax(0)
+            out = p @ v[:at + 1, head // 2]
+            lengths.append(out.norm())
+            for unit in range(1, (at - WINDOW) // 64 * 4):
+                own = slice(16 * unit, 16 * unit + 16)
+                expected[row, head, unit] = (p[own, None] * (v[own, head // 2] - out)).sum(0).norm()
+    expected /= torch.stack(lengths).mean()
+    assert torch.allclose(effect[0], expected.sum(1), atol=1e-5)
+    assert torch.allclose(effect[1], expected.square().sum(1), atol=1e-5)
+
+
 def test_the_smooth_miss_counts_what_a_cut_misses():
     share = torch.tensor([[0.0, 0.4, 0.3, 0.2, 0.1]])
     allowed = torch.tensor([[False, True, True, True, True]])
