@@ -13,11 +13,11 @@ constexpr std::size_t arena_bytes = std::size_t{4} << 20;
 constexpr std::size_t n_arenas = 4;
 constexpr std::size_t most_graphs = 128;  // shapes of steps: a bound of memory, not of use
 
-std::int32_t bound_of(std::int32_t position) {
-  return static_cast<std::int32_t>(std::bit_ceil(static_cast<std::uint32_t>(std::max(position + 1, 256))));
-}
-
 }  // namespace
+
+std::int32_t Steps::bound_of(std::int32_t n_tokens) {
+  return static_cast<std::int32_t>(std::bit_ceil(static_cast<std::uint32_t>(std::max(n_tokens, 256))));
+}
 
 Steps::Steps(Device& device) : arenas_(n_arenas) {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
@@ -92,7 +92,7 @@ void Steps::begin(const StepShape& shape, Mode mode, Arena& arena) {
   mode_ = mode;
   kind_ = shape.kind;
   may_be_recorded_ = is_decode() && !shape.host_decides;
-  position_bound_ = bound_of(shape.max_position);
+  position_bound_ = bound_of(shape.max_position + 1);
   arena_ = &arena;
   at_ = 0;
   placed_.clear();

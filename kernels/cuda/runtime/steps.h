@@ -46,7 +46,9 @@ class Steps {
   /// Runs a step; `step` is called once, or twice when it is recorded, which is never if the host decides.
   void run(const StepShape& shape, const std::function<void()>& step);
 
-  /// A bound of max_position that few steps cross: what grids are made for.
+  /// A bound of numbers of tokens that few steps cross: what grids are made for.
+  static std::int32_t bound_of(std::int32_t n_tokens);
+  /// Of the step's positions.
   std::int32_t position_bound() const { return position_bound_; }
   /// Which kernels the step takes: those for few rows.
   bool is_decode() const { return kind_ == StepShape::Kind::decode; }
