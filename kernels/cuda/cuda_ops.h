@@ -100,7 +100,8 @@ class CudaOps final : public Ops {
   bool exact_;
   cublasLtHandle_t cublas_ = nullptr;
   std::unique_ptr<GemmPlans> plans_;
-  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_, latent_scratch_;
+  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_, latent_scratch_,
+      mass_scratch_;
   std::unique_ptr<DeviceArray> choice_;  // of top_units, on its way to the host
   Landing landing_;                      // of shortlists
   Landing choice_landing_;
