@@ -246,6 +246,7 @@ class Ops {
   virtual std::int64_t work_bytes(const WorkShape&) const { return 0; }
   /// Takes it now rather than when it is first needed.
   virtual void reserve_work(const WorkShape&) {}
+  virtual bool takes_untouched_memory() const { return false; }  ///< else it costs nothing before it is used
 
   /// Arranges a matrix for matmul. F32, F16 and BF16 stay in place; block types may be repacked.
   virtual std::unique_ptr<PreparedWeight> prepare(const WeightView& weight) = 0;
@@ -336,8 +337,7 @@ class Ops {
   virtual void top_units(const TopUnitsParams& params) = 0;
 
   /// Adds to mass[t, u] what the heads of row t attend to unit u with: their softmax weights over positions 0
-  /// to its own, summed over tokens and heads; of a choice of units, by rank in it. For evaluation: slow.
-  /// Tolerance 1e-4 relative.
+  /// to its own, summed over tokens and heads; of choices, by rank. Slow. Tolerance 1e-4 relative.
   virtual void attention_mass(const AttentionMassParams& params) = 0;
 
   /// out = silu(gate) * up.  all: [n], f32; out may alias either. (Shazeer, arXiv:2002.05202)

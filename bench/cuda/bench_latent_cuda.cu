@@ -19,6 +19,7 @@
 #include "kernels/cuda/latent/latent.h"
 #include "kernels/cuda/latent/operand.cuh"
 #include "kernels/cuda/runtime/check.h"
+#include "timing_cuda.cuh"
 
 using namespace cga;
 using namespace cga::test;
@@ -44,48 +45,6 @@ struct Rates {
   double bytes = 0, products = 0;  // a second
 };
 
-/// Microseconds of work(), the best of five replays of a graph of it.
-template <class Work>
-double time_graph(cudaStream_t stream, const Work& work) {
-  work();  // kernels are loaded outside of the graph
-  check(cudaStreamSynchronize(stream), "kernels");
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin), "event");
-  check(cudaEventCreate(&end), "event");
-  check(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "capture");
-  work();
-  check(cudaStreamEndCapture(stream, &graph), "capture");
-  check(cudaGraphInstantiate(&exec, graph, 0), "graph");
-  float best = 1e30f;
-  for (int i = 0; i < 6; ++i) {
-    check(cudaEventRecord(begin, stream), "event");
-    check(cudaGraphLaunch(exec, stream), "graph");
-    check(cudaEventRecord(end, stream), "event");
-    check(cudaEventSynchronize(end), "event");
-    float ms;
-    check(cudaEventElapsedTime(&ms, begin, end), "event");
-    if (i > 0) best = std::min(best, ms);
-  }
-  cudaGraphExecDestroy(exec);
-  cudaGraphDestroy(graph);
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  return best * 1e3;
-}
-
-__global__ void read_kernel(const float4* from, std::size_t n, float* out) {
-  float sum = 0;
-  const std::size_t step = std::size_t{gridDim.x} * blockDim.x;
-#pragma unroll 8
-  for (std::size_t i = std::size_t{blockIdx.x} * blockDim.x + threadIdx.x; i < n; i += step) {
-    const float4 x = __ldcs(from + i);
-    sum += x.x + x.y + x.z + x.w;
-  }
-  if (sum == 1.0f) *out = sum;  // never: keeps the loads
-}
-
 constexpr int mma_rounds = 4096, mma_chains = 8;
 
 __global__ void mma_kernel(float* out) {
@@ -101,16 +60,10 @@ __global__ void mma_kernel(float* out) {
 }
 
 Rates measure_rates(cudaStream_t stream, int multiprocessors) {
-  const std::size_t n = std::size_t{2} << 30;
-  const DeviceArray<std::byte> from(n);
   const DeviceArray<float> out(1);
-  const double read = time_graph(stream, [&] {
-    read_kernel<<<multiprocessors * 16, 512, 0, stream>>>(reinterpret_cast<const float4*>(from.data()),
-                                                          n / 16, out.data());
-  });
   const int ctas = multiprocessors * 4;
   const double multiply = time_graph(stream, [&] { mma_kernel<<<ctas, 256, 0, stream>>>(out.data()); });
-  return {static_cast<double>(n) / read * 1e6, 2048.0 * mma_rounds * mma_chains * 8 * ctas / multiply * 1e6};
+  return {read_bandwidth(stream) * 1e9, 2048.0 * mma_rounds * mma_chains * 8 * ctas / multiply * 1e6};
 }
 
 /// A made-up transform with widths as about 1.7 bits a value gives them: 8 bits while the basis is wide, then

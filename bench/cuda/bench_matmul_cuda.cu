@@ -14,6 +14,7 @@
 
 #include "cuda/device_matrix.h"
 #include "kernels/cuda/matmul/matmul.h"
+#include "timing_cuda.cuh"
 
 namespace {
 
@@ -73,57 +74,18 @@ struct Device {
 
 /// Median seconds of one of the `n` calls that `enqueue` puts on the stream, replayed as a graph.
 template <class Enqueue>
-double time_graph(Device& device, int n, const Enqueue& enqueue, int replays = 15) {
-  cudaGraph_t graph = nullptr;
-  cudaGraphExec_t exec = nullptr;
-  check(cudaStreamBeginCapture(device.stream, cudaStreamCaptureModeThreadLocal), "capture");
-  enqueue();
-  check(cudaStreamEndCapture(device.stream, &graph), "capture");
-  check(cudaGraphInstantiate(&exec, graph, 0), "cudaGraphInstantiate");
-  cudaEvent_t begin, end;
-  check(cudaEventCreate(&begin), "event");
-  check(cudaEventCreate(&end), "event");
-  std::vector<double> seconds;
-  for (int i = 0; i < replays + 3; ++i) {
-    check(cudaEventRecord(begin, device.stream), "event");
-    check(cudaGraphLaunch(exec, device.stream), "cudaGraphLaunch");
-    check(cudaEventRecord(end, device.stream), "event");
-    check(cudaEventSynchronize(end), "replay");
-    float ms = 0;
-    check(cudaEventElapsedTime(&ms, begin, end), "event");
-    if (i >= 3) seconds.push_back(ms * 1e-3);
-  }
-  cudaGraphExecDestroy(exec);
-  cudaGraphDestroy(graph);
-  cudaEventDestroy(begin);
-  cudaEventDestroy(end);
-  std::sort(seconds.begin(), seconds.end());
-  return seconds[seconds.size() / 2] / n;
-}
-
-__global__ void read_kernel(const uint4* from, std::size_t n, uint4* out) {
-  uint4 sum = {};
-  const std::size_t stride = std::size_t{gridDim.x} * blockDim.x;
-#pragma unroll 8
-  for (std::size_t i = blockIdx.x * std::size_t{blockDim.x} + threadIdx.x; i < n; i += stride) {
-    const uint4 v = from[i];
-    sum.x ^= v.x, sum.y ^= v.y, sum.z ^= v.z, sum.w ^= v.w;
-  }
-  if ((sum.x ^ sum.y ^ sum.z ^ sum.w) == 1) *out = sum;
+double time_calls(Device& device, int n, const Enqueue& enqueue) {
+  return test::median_graph(device.stream, enqueue) * 1e-6 / n;
 }
 
 void measure_memory(Device& device) {
   const std::size_t bytes = std::size_t{1} << 30;
   DeviceVector<std::byte> from(device.allocator, bytes), to(device.allocator, bytes);
   check(cudaMemset(from.data(), 0, bytes), "clear");
-  const double copy = time_graph(device, 1, [&] {
+  const double copy = time_calls(device, 1, [&] {
     check(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, device.stream), "copy");
   });
-  const double read = time_graph(device, 1, [&] {
-    read_kernel<<<132 * 4, 512, 0, device.stream>>>(reinterpret_cast<const uint4*>(from.data()), bytes / 16,
-                                                    reinterpret_cast<uint4*>(to.data()));
-  });
-  device.bandwidth = static_cast<double>(bytes) / read;
+  device.bandwidth = test::read_bandwidth(device.stream) * 1e9;
   std::printf("copy: %.0f GB/s read and written; read: %.0f GB/s\n", 2e-9 * static_cast<double>(bytes) / copy,
               device.bandwidth * 1e-9);
 }
@@ -171,7 +133,7 @@ double time_call(Device& device, const Call& call, const Weights& weights, std::
   for (const std::int64_t rows : call.rows) all_rows += rows;
   const DeviceVector<float> out(device.allocator,
                                 std::vector<float>(static_cast<std::size_t>(n_tokens * all_rows)));
-  return time_graph(device, n_calls, [&] {
+  return time_calls(device, n_calls, [&] {
     for (int i = 0; i < n_calls; ++i) {
       std::vector<MatmulTarget> targets;
       float* at = out.data();

@@ -5,14 +5,18 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <vector>
 
 #include "cuda/device_array.h"
 
 namespace cga::test {
 
-/// Microseconds of work(stream), the best of five replays of a graph of it.
+/// Microseconds of replays of a graph of work(), in ascending order.
 template <class Work>
-double time_graph(cudaStream_t stream, const Work& work) {
+std::vector<double> replay_times(cudaStream_t stream, const Work& work, int replays) {
+  constexpr int uncounted = 3;
+  work();  // kernels are loaded outside of the graph
+  cuda::check(cudaStreamSynchronize(stream), "kernels");
   cudaGraph_t graph;
   cudaGraphExec_t exec;
   cudaEvent_t begin, end;
@@ -22,21 +26,34 @@ double time_graph(cudaStream_t stream, const Work& work) {
   work();
   cuda::check(cudaStreamEndCapture(stream, &graph), "capture");
   cuda::check(cudaGraphInstantiate(&exec, graph, 0), "graph");
-  float best = 1e30f;
-  for (int i = 0; i < 6; ++i) {
+  std::vector<double> times;
+  for (int i = 0; i < uncounted + replays; ++i) {
     cuda::check(cudaEventRecord(begin, stream), "event");
     cuda::check(cudaGraphLaunch(exec, stream), "graph");
     cuda::check(cudaEventRecord(end, stream), "event");
     cuda::check(cudaEventSynchronize(end), "event");
     float ms;
     cuda::check(cudaEventElapsedTime(&ms, begin, end), "event");
-    if (i > 0) best = std::min(best, ms);
+    if (i >= uncounted) times.push_back(ms * 1e3);
   }
   cudaGraphExecDestroy(exec);
   cudaGraphDestroy(graph);
   cudaEventDestroy(begin);
   cudaEventDestroy(end);
-  return best * 1e3;
+  std::sort(times.begin(), times.end());
+  return times;
+}
+
+/// The best of five.
+template <class Work>
+double time_graph(cudaStream_t stream, const Work& work) {
+  return replay_times(stream, work, 5).front();
+}
+
+/// The median of fifteen.
+template <class Work>
+double median_graph(cudaStream_t stream, const Work& work) {
+  return replay_times(stream, work, 15)[7];
 }
 
 static __global__ void read_kernel(const float4* from, std::size_t n, float* out) {

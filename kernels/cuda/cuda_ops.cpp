@@ -19,6 +19,21 @@ std::size_t shortlist_bytes(const WorkShape& shape) {
   return shortlist_workspace_bytes(std::min(shape.n_sequences, most_rows));
 }
 
+/// What attention takes while decoding, a row a sequence. Grids are made for a bound of n_ctx, and a choice
+/// of units is filled up by less than two pages.
+std::size_t attention_bytes(const WorkShape& shape) {
+  const std::int32_t most_tokens = std::max(Steps::bound_of(shape.n_ctx), shape.n_ctx + 2 * page_tokens);
+  return attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, most_tokens);
+}
+
+std::size_t matmul_bytes(const WorkShape& shape) {
+  std::size_t bytes = 0;
+  for (const auto& [rows, cols] : shape.matrices) {
+    bytes = std::max(bytes, matmul_workspace_bytes(shape.n_tokens, cols, rows));
+  }
+  return bytes;
+}
+
 }  // namespace
 
 CudaOps::CudaOps(Device& device, Steps& steps, bool exact) : device_(device), steps_(steps), exact_(exact) {
@@ -47,26 +62,14 @@ std::int64_t CudaOps::prepared_table_bytes(const WeightView& table) const {
 }
 
 std::int64_t CudaOps::work_bytes(const WorkShape& shape) const {
-  std::size_t matmul_bytes = 0;
-  for (const auto& [rows, cols] : shape.matrices) {
-    matmul_bytes = std::max(matmul_bytes, matmul_workspace_bytes(shape.n_tokens, cols, rows));
-  }
-  const std::size_t attention_bytes =
-      attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx);
   const std::int64_t latent_bytes = shape.n_channels > 0 ? encode_scratch_bytes(shape.n_channels) : 0;
-  return static_cast<std::int64_t>(matmul_bytes + attention_bytes + shortlist_bytes(shape)) + latent_bytes +
-         Steps::bytes();
+  return static_cast<std::int64_t>(matmul_bytes(shape) + attention_bytes(shape) + shortlist_bytes(shape)) +
+         latent_bytes + Steps::bytes();
 }
 
 void CudaOps::reserve_work(const WorkShape& shape) {
-  std::size_t bytes = 0;
-  for (const auto& [rows, cols] : shape.matrices) {
-    bytes = std::max(bytes, matmul_workspace_bytes(shape.n_tokens, cols, rows));
-  }
-  need(matmul_scratch_, bytes, "scratch of products");
-  need(attention_scratch_,
-       attend_workspace_bytes(shape.n_heads, shape.head_dim, shape.n_sequences, shape.n_ctx),
-       "scratch of attention");
+  need(matmul_scratch_, matmul_bytes(shape), "scratch of products");
+  need(attention_scratch_, attention_bytes(shape), "scratch of attention");
   need(shortlist_scratch_, shortlist_bytes(shape), "scratch of shortlists");
 }
 

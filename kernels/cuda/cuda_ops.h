@@ -24,6 +24,7 @@ class CudaOps final : public Ops {
   std::int64_t prepared_table_bytes(const WeightView& table) const override;
   std::int64_t work_bytes(const WorkShape& shape) const override;
   void reserve_work(const WorkShape& shape) override;
+  bool takes_untouched_memory() const override { return true; }
 
   void embed(float* out, const PreparedWeight& table, std::span<const std::int32_t> ids) override;
   void rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
@@ -102,7 +103,8 @@ class CudaOps final : public Ops {
   bool exact_;
   cublasLtHandle_t cublas_ = nullptr;
   std::unique_ptr<GemmPlans> plans_;
-  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_, latent_scratch_;
+  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_, latent_scratch_,
+      mass_scratch_;
   std::unique_ptr<DeviceArray> choice_;  // of top_units, on its way to the host
   Landing landing_;                      // of shortlists
   Landing choice_landing_;

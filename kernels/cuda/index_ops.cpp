@@ -117,6 +117,8 @@ void CudaOps::attention_mass(const AttentionMassParams& params) {
   const bool units = reads_units(params.sequences);
   const Sequences rows = put(params.sequences, units, false);
   const KvLayout& layout = params.pages.layout;
+  need(mass_scratch_, static_cast<std::size_t>(rows.n_rows) * params.n_heads * sizeof(float2),
+       "scratch of attention mass");
   const MassArgs args{.q = params.q,
                       .n_heads = params.n_heads,
                       .scale = params.scale,
@@ -128,13 +130,15 @@ void CudaOps::attention_mass(const AttentionMassParams& params) {
                       .residents = residents_of(params.residents),
                       .n_sequences = rows.n_sequences,
                       .n_rows = rows.n_rows,
+                      .max_tokens = rows.max_tokens,
+                      .sums = reinterpret_cast<float2*>(mass_scratch_->data()),
                       .mass = params.mass,
                       .stride = params.stride};
   steps_.identify(args.base, layout.n_kv_heads, layout.head_dim, layout.element, args.residents.base,
                   args.residents.scales);
   steps_.launch([=](cudaStream_t stream) { cuda::attention_mass(args, stream); }, args.q, args.n_heads,
-                args.scale, args.sequences, args.pages, args.units, args.n_sequences, args.n_rows, args.mass,
-                args.stride);
+                args.scale, args.sequences, args.pages, args.units, args.n_sequences, args.n_rows,
+                args.max_tokens, args.sums, args.mass, args.stride);
 }
 
 }  // namespace cga::cuda

@@ -50,18 +50,18 @@ void CudaOps::decode_units(const DecodeParams& params) {
   const auto n_units = static_cast<std::int64_t>(params.units.size());
   const DecodeShape shape = choose_decode_shape(row, n_units);
   const std::vector<Piece> pieces = cut_channels(params.channels, shape.channels());
-  const DecodeArgs args{.latent = cuda_latent(params.latent).data,
-                        .blocks = steps_.put(std::span<const CodedBlock>(blocks)),
-                        .n_blocks = static_cast<std::int32_t>(blocks.size()),
-                        .coded = params.coded,
-                        .unit_bytes = params.layout->unit_bytes(),
-                        .units = steps_.put(params.units),
-                        .n_units = static_cast<std::int32_t>(n_units),
-                        .pieces = steps_.put(std::span<const Piece>(pieces)),
-                        .n_pieces = static_cast<std::int32_t>(pieces.size()),
-                        .shape = shape,
-                        .out = params.out,
-                        .row = row};
+  const DecodeUnitsArgs args{.latent = cuda_latent(params.latent).data,
+                             .blocks = steps_.put(std::span<const CodedBlock>(blocks)),
+                             .n_blocks = static_cast<std::int32_t>(blocks.size()),
+                             .coded = params.coded,
+                             .unit_bytes = params.layout->unit_bytes(),
+                             .units = steps_.put(params.units),
+                             .n_units = static_cast<std::int32_t>(n_units),
+                             .pieces = steps_.put(std::span<const Piece>(pieces)),
+                             .n_pieces = static_cast<std::int32_t>(pieces.size()),
+                             .shape = shape,
+                             .out = params.out,
+                             .row = row};
   steps_.launch([=](cudaStream_t stream) { cuda::decode_units(args, stream); }, params.latent, args.blocks,
                 args.n_blocks, args.coded, args.unit_bytes, args.units, args.n_units, args.pieces,
                 args.n_pieces, args.shape.panels, args.shape.units, args.out, args.row);

@@ -84,9 +84,10 @@ void add_codec(MemoryPlan& plan, const EngineOptions& options, const Hparams& hp
     n_layers = std::max(n_layers, group.n_layers);
   }
   const CompactPlan pages(compact_settings(options), options.n_ctx);
-  plan.scratch +=
-      Archive::scratch_bytes(n_channels, n_layers, layout.head_dim) +
-      PageMemory::resident_page_bytes(layout) * pages.decode_transient_pages() * options.n_sequences;
+  const std::int32_t transient =
+      ops.takes_untouched_memory() ? pages.transient_pages() : pages.decode_transient_pages();
+  plan.scratch += Archive::scratch_bytes(n_channels, n_layers, layout.head_dim) +
+                  PageMemory::resident_page_bytes(layout) * transient * options.n_sequences;
   if (pages.archived_pages() == 0) return;  // a prompt that fits goes where it stays
   const std::int64_t hidden =
       std::int64_t{options.n_ctx} * hparams.dim * static_cast<std::int64_t>(sizeof(float));

@@ -135,6 +135,40 @@ TEST_CASE("embed decodes rows of every weight type exactly", "[gpu]") {
   }
 }
 
+TEST_CASE("attention while decoding takes no more memory than was reserved", "[gpu]") {
+  if (!gpu()) return;
+  constexpr KvLayout layout{1, 64, KvElement::bf16};
+  const std::pair<std::int64_t, std::int64_t> matrix{64, 64};
+  for (const std::int32_t n_ctx : {300, 5000, 8192, 20'000, 33'000}) {
+    INFO("contexts of " << n_ctx << " tokens");
+    const auto cuda = make_backend(BackendOptions{.device = "cuda", .memory_limit = std::int64_t{1} << 30});
+    cuda->ops().reserve_work({.n_tokens = 2,
+                              .n_sequences = 2,
+                              .n_ctx = n_ctx,
+                              .n_heads = 4,
+                              .head_dim = 64,
+                              .matrices = {&matrix, 1}});
+    const Floats q(*cuda, normal(2 * 4 * 64, 11)), out(*cuda, 2 * 4 * 64);
+    const auto page = cuda->allocate(static_cast<std::size_t>(layout.page_bytes()), "test");
+    const std::vector<std::int32_t> ids(static_cast<std::size_t>(n_ctx / page_tokens + 1), 0);
+    const SequenceRows rows[] = {{0, 1, n_ctx - 1, ids}, {1, 1, 0, ids}};
+    const std::int64_t before = cuda->memory().available;
+    for (int i = 0; i < 3; ++i) {  // at first directly, then recorded
+      cuda->run_step(
+          {.kind = StepShape::Kind::decode, .n_tokens = 2, .n_sequences = 2, .max_position = n_ctx - 1}, [&] {
+            cuda->ops().attend({.q = q.at(),
+                                .out = out.at(),
+                                .n_heads = 4,
+                                .scale = 0.125f,
+                                .pages = {page->data(), layout},
+                                .sequences = rows});
+          });
+    }
+    for (const float value : out.values()) REQUIRE(value == 0.0f);  // the page is zeros
+    CHECK(cuda->memory().available == before);
+  }
+}
+
 TEST_CASE("the fused steps of a layer are what they are made of", "[gpu]") {
   const auto cuda = gpu();
   if (!cuda) return;

@@ -58,6 +58,17 @@ TEST_CASE("fewer tiles of heads never ask for less workspace", "[attention][plan
   CHECK(decode_tiles(1, 12) == 2);
 }
 
+TEST_CASE("more tokens never ask for less workspace", "[attention][plan]") {
+  for (const std::int32_t cap : caps) {
+    std::int64_t before = 0;
+    for (std::int32_t length = 1; length < 300'000; length += 1 + length / 100) {
+      const std::int64_t bytes = DecodeWorkspace(32, 128, 4, max_splits(length, cap)).bytes();
+      REQUIRE(bytes >= before);
+      before = bytes;
+    }
+  }
+}
+
 TEST_CASE("counters stay where they are, whatever is launched", "[attention][plan]") {
   const DecodeWorkspace plan(32, 128, 4, 40), fewer(32, 128, 1, 16);
   CHECK(fewer.bytes() < plan.bytes());

@@ -102,12 +102,19 @@ TEST_CASE("calls are cut into more CTAs the smaller they are", "[latent][plan]")
   CHECK(decode_shape(384, 64, 132) == DecodeShape{2, 1});
   CHECK(decode_shape(3840, 16, 132) == DecodeShape{2, 2});
   CHECK(decode_shape(8192, 64, 132) == DecodeShape{2, 2});
-  for (std::int64_t n_units = 1; n_units < 300; ++n_units) {
-    const auto work = [&](std::int64_t units) {
-      const DecodeShape shape = decode_shape(512, units, 132);
-      return shape.panels * shape.units;
-    };
-    CHECK(work(n_units) <= work(n_units + 1));
+  for (const std::int32_t multiprocessors : {1, 28, 84, 108, 132, 170}) {
+    for (std::int64_t n_units = 1; n_units < 300; ++n_units) {
+      const auto work = [&](std::int64_t units) {
+        const DecodeShape shape = decode_shape(512, units, multiprocessors);
+        return shape.panels * shape.units;
+      };
+      CHECK(work(n_units) <= work(n_units + 1));
+      // Larger ones only where they leave no multiprocessor without a CTA.
+      const DecodeShape shape = decode_shape(512, n_units, multiprocessors);
+      const std::int64_t ctas =
+          div_up<std::int64_t>(512, shape.channels()) * div_up<std::int64_t>(n_units, shape.units);
+      if (work(n_units) > 1) CHECK(ctas >= multiprocessors);
+    }
   }
 }
 
@@ -116,6 +123,7 @@ TEST_CASE("pages are coded by halves where there are multiprocessors for both", 
   CHECK_FALSE(whole_pages(34, 1, 132));
   CHECK(whole_pages(34, 4, 132));
   CHECK(whole_pages(34, 1, 46));
+  CHECK(whole_pages(2, 4, 12));
 }
 
 TEST_CASE("blocks are those that have bits, where their codes are", "[latent][plan]") {

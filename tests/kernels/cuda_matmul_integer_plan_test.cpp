@@ -14,7 +14,10 @@ namespace {
 const DeviceLimits devices[] = {
     {132, 233472, 232448},  // H100
     {108, 167936, 166912},  // A100
-    {84, 102400, 101376},   // sm_86, sm_89
+    {84, 102400, 101376},   // sm_86
+    {28, 102400, 101376},   // the same, small
+    {128, 102400, 101376},  // sm_89
+    {170, 102400, 101376},  // sm_120
     {1, 102400, 101376},
 };
 
@@ -95,6 +98,22 @@ TEST_CASE("an integer plan's parts lie apart and within what the device has", "[
     CHECK(plan.team_scales_offset >= plan.squares_offset + static_cast<std::size_t>(n * segments) * 4);
     CHECK(plan.partials_offset >= plan.team_scales_offset + static_cast<std::size_t>(plan.teams) * 16);
   });
+}
+
+TEST_CASE("rows of up to 65,536 columns are multiplied wherever 99 KB of shared memory can be asked for",
+          "[cuda-matmul-plan]") {
+  for (const IntegerTileShape& tile : tiles) {
+    for (std::int64_t cols = 64; cols <= 65536; cols += 64 + cols / 64 * 8) {
+      for (int n = 1; n <= max_decode_tokens; ++n) {
+        for (const std::int64_t n_tasks : {12, 256, 8016}) {
+          const IntegerPlan plan = plan_integers(cols, n_tasks, n, tile, {28, 102400, 101376});
+          INFO(cols << " columns, " << n << " tokens, " << n_tasks << " tasks");
+          REQUIRE(plan.teams >= 1);
+          REQUIRE(plan.shared_bytes <= 101376);
+        }
+      }
+    }
+  }
 }
 
 TEST_CASE("matrices of an 8B model are spread over an H100 evenly", "[cuda-matmul-plan]") {

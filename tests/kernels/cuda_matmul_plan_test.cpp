@@ -13,7 +13,10 @@ namespace {
 const DeviceLimits devices[] = {
     {132, 233472, 232448},  // H100
     {108, 167936, 166912},  // A100
-    {84, 102400, 101376},   // sm_86, sm_89
+    {84, 102400, 101376},   // sm_86
+    {28, 102400, 101376},   // the same, small
+    {128, 102400, 101376},  // sm_89
+    {170, 102400, 101376},  // sm_120
 };
 
 // Q4_0, Q4_K, Q6_K, Q8_0, F16
@@ -41,7 +44,7 @@ TEST_CASE("a decode plan's order of sums depends on columns only", "[cuda-matmul
 TEST_CASE("a decode plan's parts lie apart and within what the device has", "[cuda-matmul-plan]") {
   for (const DeviceLimits& device : devices) {
     for (const DecodeTile& tile : tiles) {
-      for (const std::int64_t cols : {1, 61, 576, 1536, 2048, 4096, 8960, 14336, 28672}) {
+      for (const std::int64_t cols : {1, 61, 576, 1536, 2048, 4096, 8960, 14336, 28672, 65536}) {
         for (const int n : {1, 2, 7, 8, 9, 16, 17, 31, 32}) {
           const DecodePlan plan = plan_decode(cols, 1000, n, tile, device);
           const ActivationLayout& x = plan.activations;
