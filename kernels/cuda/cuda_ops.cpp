@@ -253,36 +253,49 @@ void CudaOps::rope_append(const RopeAppendParams& params) {
                 args.n_rows);
 }
 
+std::int32_t CudaOps::rows_at_once(std::int32_t n_rows,
+                                   const std::function<std::size_t(std::int32_t)>& bytes) {
+  need(attention_scratch_, bytes(1), "scratch of attention");
+  while (bytes(n_rows) > attention_scratch_->bytes()) n_rows = (n_rows + 1) / 2;
+  return n_rows;
+}
+
 void CudaOps::attend(const AttendParams& params) {
   const bool decodes = steps_.is_decode(), units = reads_units(params.sequences);
   const Sequences rows = put(params.sequences, units, decodes);
   const KvLayout& layout = params.pages.layout;
-  if (decodes) {
-    need(attention_scratch_,
-         attend_workspace_bytes(params.n_heads, layout.head_dim, rows.n_sequences, rows.max_tokens),
-         "scratch of attention");
+  // What is planned is room for a row of every sequence. Several of one, tokens that are known already, take
+  // turns: what a row reads and how it is split is its own.
+  const std::int32_t n_at_once =
+      decodes
+          ? rows_at_once(rows.n_sequences,
+                         [&](std::int32_t n) {
+                           return attend_workspace_bytes(params.n_heads, layout.head_dim, n, rows.max_tokens);
+                         })
+          : rows.n_sequences;
+  for (std::int32_t first = 0; first < rows.n_sequences; first += n_at_once) {
+    const AttendArgs args{.q = params.q,
+                          .out = params.out,
+                          .n_heads = params.n_heads,
+                          .scale = params.scale,
+                          .base = params.pages.base,
+                          .layout = layout,
+                          .sequences = rows.sequences + first,
+                          .pages = rows.ids,
+                          .units = units,
+                          .n_sequences = std::min(n_at_once, rows.n_sequences - first),
+                          .n_rows = rows.n_rows,
+                          .max_tokens = rows.max_tokens,
+                          .workspace = decodes ? attention_scratch_->data() : nullptr,
+                          .residents = residents_of(params.residents)};
+    steps_.identify(args.n_heads, args.scale, layout.n_kv_heads, layout.head_dim, layout.element,
+                    args.residents.base, args.residents.scales);
+    const auto start = [=](cudaStream_t stream) {
+      decodes ? attend_decode(args, stream) : attend_prefill(args, stream);
+    };
+    steps_.launch(start, args.q, args.out, args.base, args.sequences, args.pages, args.units,
+                  args.n_sequences, args.n_rows, args.max_tokens, args.workspace);
   }
-  const AttendArgs args{.q = params.q,
-                        .out = params.out,
-                        .n_heads = params.n_heads,
-                        .scale = params.scale,
-                        .base = params.pages.base,
-                        .layout = layout,
-                        .sequences = rows.sequences,
-                        .pages = rows.ids,
-                        .units = units,
-                        .n_sequences = rows.n_sequences,
-                        .n_rows = rows.n_rows,
-                        .max_tokens = rows.max_tokens,
-                        .workspace = decodes ? attention_scratch_->data() : nullptr,
-                        .residents = residents_of(params.residents)};
-  steps_.identify(args.n_heads, args.scale, layout.n_kv_heads, layout.head_dim, layout.element,
-                  args.residents.base, args.residents.scales);
-  const auto start = [=](cudaStream_t stream) {
-    decodes ? attend_decode(args, stream) : attend_prefill(args, stream);
-  };
-  steps_.launch(start, args.q, args.out, args.base, args.sequences, args.pages, args.units, args.n_sequences,
-                args.n_rows, args.max_tokens, args.workspace);
 }
 
 void CudaOps::copy_pages(const CopyPagesParams& params) {

@@ -9,7 +9,6 @@
 namespace cga::cuda {
 namespace {
 
-constexpr std::size_t arena_bytes = std::size_t{4} << 20;
 constexpr std::size_t n_arenas = 4;
 // What is remembered is bounded for its memory's sake: when it is full, all of it is forgotten, and what is
 // still in use soon comes back. A node of a graph is a kernel or a copy, and takes some kilobytes of the host
@@ -60,13 +59,15 @@ const std::byte* Steps::put_bytes(const void* from, std::size_t bytes, std::size
     for (const Placed& placed : filling_.placed) {
       if (placed.from != from || placed.bytes != bytes) continue;
       if (std::memcmp(filling_.arena->host + placed.offset, from, bytes) != 0) continue;
+      filling_.lowest = std::min(filling_.lowest, placed.offset);
       return filling_.arena->device->data() + placed.offset;
     }
   }
   const std::size_t size = (std::max<std::size_t>(room, 1) + 15) / 16 * 16;
-  if (filling_.at + size > arena_bytes) {
+  if (filling_.at + size > filling_.end) {
     run_rest_directly();
-    if (size > arena_bytes || mode_ != Mode::start) {
+    const std::size_t free = std::min(filling_.lowest, filling_.end);
+    if (size > free || mode_ != Mode::start) {
       throw Error(ErrorKind::memory, "step",
                   "its lists take more than " + std::to_string(arena_bytes) + " bytes",
                   "use fewer sequences or a smaller context (-c)");
@@ -74,11 +75,13 @@ const std::byte* Steps::put_bytes(const void* from, std::size_t bytes, std::size
     send_lists();
     synchronize();
     filling_.begin(*filling_.arena);
+    filling_.lowest = filling_.end = free;
   }
   std::byte* const there = filling_.arena->host + filling_.at;
   std::byte* const to = filling_.arena->device->data() + filling_.at;
   std::memcpy(there, from, bytes);
   if (in_step_) filling_.placed.push_back({from, bytes, filling_.at});
+  filling_.lowest = std::min(filling_.lowest, filling_.at);
   put_outside_ = put_outside_ || !in_step_;
   filling_.at += size;
   return to;
@@ -188,7 +191,12 @@ void Steps::run_directly(const StepShape& shape, const std::function<void()>& st
   Arena& arena = next_arena();
   wait_for(arena);
   begin(shape, Mode::start, arena);
-  step();
+  try {
+    step();
+  } catch (...) {
+    cudaStreamSynchronize(stream_);  // as below
+    throw;
+  }
   mark_read(arena);
   ++counts_.direct;
 }

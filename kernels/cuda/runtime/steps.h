@@ -108,6 +108,7 @@ class Steps {
       send_lists();
       start(stream_);
     }
+    filling_.end_op();
   }
 
   /// From here to end_apart() the ops of a step that is cut into parts start their kernels at once, and their
@@ -124,6 +125,7 @@ class Steps {
 
  private:
   enum class Mode { start, put_only, record, put_off };
+  static constexpr std::size_t arena_bytes = std::size_t{4} << 20;
   /// Pinned memory of the host and device memory of equal size, filled front to back.
   struct Arena {
     std::byte* host = nullptr;
@@ -138,13 +140,17 @@ class Steps {
   struct Filling {
     Arena* arena = nullptr;
     std::size_t at = 0, sent = 0;
-    std::vector<Placed> placed;  // in this step
+    std::vector<Placed> placed;        // in this step
+    std::size_t lowest = arena_bytes;  // of the lists that the op at hand was given: from there on they stay
+    std::size_t end = arena_bytes;     // what may be filled
 
     void begin(Arena& anew) {
       arena = &anew;
       at = sent = 0;
       placed.clear();
+      end_op();
     }
+    void end_op() { lowest = end = arena_bytes; }
   };
 
   const std::byte* put_bytes(const void* from, std::size_t bytes, std::size_t room);
