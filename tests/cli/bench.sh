@@ -39,3 +39,5 @@ grep -qE '\| *tg2 \| *[0-9.]+ ± 0\.00 \|' "$WORK/out" || fail "the table"
 
 cga bench -m "$MODEL" -p 0 -n 0
 expect_error 2 "all prompt and generation lengths are 0"
+cga bench --shape llama3-8b:Q9 </dev/null
+expect_error 2 "no weight type 'Q9'"

@@ -5,21 +5,13 @@
 
 #include "kernels/cuda/matmul/integer_plan.h"
 #include "kernels/cuda/matmul/tile.h"
+#include "kernels/cuda_devices.h"
 #include "support/catch.h"
 
 using namespace cga::cuda;
+using cga::test::devices;
 
 namespace {
-
-const DeviceLimits devices[] = {
-    {132, 233472, 232448},  // H100
-    {108, 167936, 166912},  // A100
-    {84, 102400, 101376},   // sm_86
-    {28, 102400, 101376},   // the same, small
-    {128, 102400, 101376},  // sm_89
-    {170, 102400, 101376},  // sm_120
-    {1, 102400, 101376},
-};
 
 // Q4_0, Q4_K, Q8_0
 const IntegerTileShape tiles[] = {{2, 576, false}, {2, 640, true}, {1, 1088, false}};

@@ -4,20 +4,13 @@
 
 #include "kernels/cuda/matmul/plan.h"
 #include "kernels/cuda/matmul/tile.h"
+#include "kernels/cuda_devices.h"
 #include "support/catch.h"
 
 using namespace cga::cuda;
+using cga::test::devices;
 
 namespace {
-
-const DeviceLimits devices[] = {
-    {132, 233472, 232448},  // H100
-    {108, 167936, 166912},  // A100
-    {84, 102400, 101376},   // sm_86
-    {28, 102400, 101376},   // the same, small
-    {128, 102400, 101376},  // sm_89
-    {170, 102400, 101376},  // sm_120
-};
 
 // Q4_0, Q4_K, Q6_K, Q8_0, F16
 const DecodeTile tiles[] = {
