@@ -75,6 +75,7 @@ void CudaOps::reserve_work(const WorkShape& shape) {
 
 void CudaOps::need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, const char* purpose) {
   if (scratch && scratch->bytes() >= bytes) return;
+  if (scratch) steps_.forget();
   steps_.synchronize();
   scratch.reset();
   scratch = std::make_unique<DeviceArray>(device_, bytes, purpose);

@@ -98,7 +98,8 @@ class CudaOps final : public Ops {
   /// @param ids  of pages, or of units
   FrameArgs put(const PageFrame& frame, std::span<const std::int32_t> ids, const float* cos_sin);
   void identify(const FrameArgs& args);
-  /// Makes sure of scratch memory; it grows only if what reserve_work saw was smaller.
+  /// Makes sure of scratch memory; it grows only if what reserve_work saw was smaller. What was recorded with
+  /// the smaller one is forgotten.
   void need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, const char* purpose);
 
   Device& device_;

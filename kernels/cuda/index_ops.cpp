@@ -1,6 +1,7 @@
 // The index's ops: which rows, where their pages are, and how a choice comes to the host, which decides by
 // it.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "base/checked.h"
@@ -76,7 +77,9 @@ void CudaOps::top_units(const TopUnitsParams& params) {
   }
   const auto count = static_cast<std::size_t>(params.count);
   const std::size_t bytes = params.rows.size() * count * sizeof(std::int32_t);
-  need(choice_, bytes, "choices of units");
+  // In steps of a power of two: what was recorded is forgotten with the memory it copies.
+  constexpr std::size_t least_room = 4096;
+  need(choice_, std::bit_ceil(std::max(bytes, least_room)), "choices of units");
   before_.clear(), before_at_.clear();
   for (std::size_t i = 0; i < params.rows.size(); ++i) {
     const std::int32_t* const before = params.rows[i].before;
@@ -100,7 +103,7 @@ void CudaOps::top_units(const TopUnitsParams& params) {
                           .before_at = steps_.put(std::span<const std::int32_t>(before_at_)),
                           .before = steps_.put(std::span<const std::int32_t>(before_)),
                           .units = reinterpret_cast<std::int32_t*>(choice_->data())};
-  void* const landed = choice_landing_.need(bytes);
+  void* const landed = choice_landing_.need(choice_->bytes());  // grows only with the other
   const auto start = [=](cudaStream_t stream) {
     cuda::top_units(args, stream);
     check(cudaMemcpyAsync(landed, args.units, bytes, cudaMemcpyDeviceToHost, stream), "reading a choice");

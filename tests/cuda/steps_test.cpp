@@ -127,6 +127,23 @@ TEST_CASE("what is put off starts before whoever uses the stream", "[gpu]") {
   CHECK(bench.steps.counts().replayed == 2);
 }
 
+TEST_CASE("what was recorded and is forgotten is recorded again", "[gpu]") {
+  if (!gpu()) return;
+  Bench bench(1);
+  for (int i = 0; i < 6; ++i) {
+    INFO("step " << i);
+    const std::vector<std::int32_t> numbers = count_from(10 * i, 3);
+    bench.steps.run(decodes, [&] {
+      bench.write(0, numbers);
+      if (i == 3) bench.steps.forget();  // after what was put off has started
+    });
+    CHECK(bench.read(0, 3) == numbers);
+  }
+  CHECK(bench.steps.counts().direct == 1);
+  CHECK(bench.steps.counts().recorded == 2);
+  CHECK(bench.steps.counts().replayed == 3);
+}
+
 TEST_CASE("several rows of a sequence, and what follows where the rest runs directly, are not recorded",
           "[gpu]") {
   if (!gpu()) return;

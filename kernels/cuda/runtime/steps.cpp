@@ -54,6 +54,11 @@ void Steps::synchronize() {
   check(cudaStreamSynchronize(stream_), "running kernels");
 }
 
+void Steps::forget() {
+  synchronize();
+  forget_graphs();
+}
+
 const std::byte* Steps::put_bytes(const void* from, std::size_t bytes, std::size_t room) {
   if (in_step_) {
     for (const Placed& placed : filling_.placed) {

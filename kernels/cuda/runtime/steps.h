@@ -123,6 +123,12 @@ class Steps {
   void settle();
   void synchronize();
 
+  /// Waits, and forgets what was recorded. Whoever frees memory that a copy was started to or from calls it
+  /// before: a recorded copy keeps the allocation that it was given, not its address alone, and must not be
+  /// launched once that is gone, not even if the next allocation has the same address, so that the step has
+  /// the same hash. Recorded kernels keep addresses only.
+  void forget();
+
  private:
   enum class Mode { start, put_only, record, put_off };
   static constexpr std::size_t arena_bytes = std::size_t{4} << 20;
