@@ -1,6 +1,7 @@
 #include "kernels/cuda/cuda_ops.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "base/checked.h"
@@ -74,6 +75,7 @@ void CudaOps::reserve_work(const WorkShape& shape) {
 
 void CudaOps::need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, const char* purpose) {
   if (scratch && scratch->bytes() >= bytes) return;
+  if (scratch) steps_.forget();
   steps_.synchronize();
   scratch.reset();
   scratch = std::make_unique<DeviceArray>(device_, bytes, purpose);
@@ -84,13 +86,14 @@ void CudaOps::need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, con
 void CudaOps::embed(float* out, const PreparedWeight& table, std::span<const std::int32_t> ids) {
   const std::int32_t* const there = steps_.put(ids);
   const auto n = static_cast<std::int64_t>(ids.size());
-  steps_.launch([&](cudaStream_t stream) { cuda::embed(out, table, there, n, stream); }, out, &table, there,
+  const PreparedWeight* const weight = &table;
+  steps_.launch([=](cudaStream_t stream) { cuda::embed(out, *weight, there, n, stream); }, out, weight, there,
                 n);
 }
 
 void CudaOps::rms_norm(float* out, const float* x, const float* weight, float eps, std::int64_t n_tokens,
                        std::int64_t dim) {
-  steps_.launch([&](cudaStream_t stream) { cuda::rms_norm(out, x, weight, eps, n_tokens, dim, stream); }, out,
+  steps_.launch([=](cudaStream_t stream) { cuda::rms_norm(out, x, weight, eps, n_tokens, dim, stream); }, out,
                 x, weight, eps, n_tokens, dim);
 }
 
@@ -102,14 +105,24 @@ void CudaOps::multiply(const MatmulParams& params) {
     bytes = std::max(bytes, matmul_workspace_bytes(params.n_tokens, weight.cols, weight.rows));
   }
   need(matmul_scratch_, bytes, "scratch of products");
-  Workspace scratch{matmul_scratch_->data(), matmul_scratch_->bytes()};
+  const Workspace scratch{matmul_scratch_->data(), matmul_scratch_->bytes()};
   for (const MatmulTarget& target : params.targets) {
     steps_.identify(target.weight, target.bias, target.out);
   }
-  const auto start = [&](cudaStream_t stream) {
-    if (exact_) return matmul_exact(params, stream, scratch);
-    if (steps_.is_decode()) return matmul_decode(params, stream, scratch);
-    matmul_prefill(params, stream, *plans_, scratch);
+  // The caller's targets are gone when a part of a step starts.
+  constexpr std::size_t most_targets = 4;
+  if (params.targets.size() > most_targets) {
+    throw Error(ErrorKind::device, "matmul", "more than four products in one call");
+  }
+  std::array<MatmulTarget, most_targets> targets;
+  std::ranges::copy(params.targets, targets.begin());
+  const auto start = [this, params, targets, scratch, decodes = steps_.is_decode()](cudaStream_t stream) {
+    MatmulParams own = params;
+    own.targets = std::span(targets).first(params.targets.size());
+    Workspace workspace = scratch;
+    if (exact_) return matmul_exact(own, stream, workspace);
+    if (decodes) return matmul_decode(own, stream, workspace);
+    matmul_prefill(own, stream, *plans_, workspace);
   };
   steps_.launch(start, params.x, params.n_tokens, params.norm, params.eps, params.epilogue, scratch.data);
 }
@@ -146,7 +159,7 @@ void CudaOps::rope_angles(float* cos_sin, std::span<const std::int32_t> position
   const float* const frequencies = steps_.put(inverse_frequency);
   const auto n = static_cast<std::int64_t>(positions.size()),
              half = static_cast<std::int64_t>(inverse_frequency.size());
-  const auto start = [&](cudaStream_t stream) {
+  const auto start = [=](cudaStream_t stream) {
     cuda::rope_angles(cos_sin, places, n, frequencies, half, magnitude, stream);
   };
   steps_.launch(start, cos_sin, places, n, frequencies, half, magnitude);
@@ -154,7 +167,7 @@ void CudaOps::rope_angles(float* cos_sin, std::span<const std::int32_t> position
 
 void CudaOps::rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t n_tokens,
                    std::int32_t n_heads, std::int32_t head_dim) {
-  const auto start = [&](cudaStream_t stream) {
+  const auto start = [=](cudaStream_t stream) {
     cuda::rope(x, cos_sin, pairs, n_tokens, n_heads, head_dim, stream);
   };
   steps_.launch(start, x, cos_sin, pairs, n_tokens, n_heads, head_dim);
@@ -162,7 +175,7 @@ void CudaOps::rope(float* x, const float* cos_sin, RopePairs pairs, std::int64_t
 
 bool CudaOps::reads_units(std::span<const SequenceRows> rows) const {
   // Where some may choose, all are read by the kernel for choices, so that a row's company changes no bit.
-  if (steps_.is_decode() && !steps_.may_be_recorded()) return true;
+  if (steps_.is_decode() && steps_.host_decides()) return true;
   return std::any_of(rows.begin(), rows.end(), [](const auto& r) { return !r.units.empty(); });
 }
 
@@ -180,9 +193,19 @@ void CudaOps::add_ids(const SequenceRows& sequence, bool units) {
   }
 }
 
+std::int32_t CudaOps::list_bound(std::span<const SequenceRows> rows, bool units) const {
+  if (!steps_.may_be_recorded()) return 0;
+  if (!units) return steps_.position_bound();
+  // Of choices, which end far below the sequences' positions.
+  std::int32_t n_tokens = 0;
+  for (const SequenceRows& sequence : rows) {
+    n_tokens = std::max(n_tokens, sequence.position + sequence.n_tokens);
+  }
+  return Steps::bound_of(n_tokens);
+}
+
 CudaOps::Sequences CudaOps::put(std::span<const SequenceRows> rows, bool units, bool by_row) {
-  // Lists of a step that may come again have room for what it will add, so that it is the same step.
-  const std::int32_t bound = steps_.may_be_recorded() ? steps_.position_bound() : 0;
+  const std::int32_t bound = list_bound(rows, units);
   const auto room = static_cast<std::size_t>(div_up(bound, units ? unit_tokens : page_tokens));
   Sequences put;
   put.max_tokens = bound;
@@ -226,68 +249,80 @@ void CudaOps::rope_append(const RopeAppendParams& params) {
                         .n_sequences = rows.n_sequences,
                         .n_rows = rows.n_rows};
   steps_.identify(args.n_heads, args.layout.n_kv_heads, args.layout.head_dim, args.layout.element);
-  steps_.launch([&](cudaStream_t stream) { cuda::rope_append(args, stream); }, args.q, args.k, args.v,
+  steps_.launch([=](cudaStream_t stream) { cuda::rope_append(args, stream); }, args.q, args.k, args.v,
                 args.cos_sin, args.pairs, args.base, args.sequences, args.pages, args.n_sequences,
                 args.n_rows);
+}
+
+std::int32_t CudaOps::rows_at_once(std::int32_t n_rows,
+                                   const std::function<std::size_t(std::int32_t)>& bytes) {
+  need(attention_scratch_, bytes(1), "scratch of attention");
+  while (bytes(n_rows) > attention_scratch_->bytes()) n_rows = (n_rows + 1) / 2;
+  return n_rows;
 }
 
 void CudaOps::attend(const AttendParams& params) {
   const bool decodes = steps_.is_decode(), units = reads_units(params.sequences);
   const Sequences rows = put(params.sequences, units, decodes);
   const KvLayout& layout = params.pages.layout;
-  if (decodes) {
-    need(attention_scratch_,
-         attend_workspace_bytes(params.n_heads, layout.head_dim, rows.n_sequences, rows.max_tokens),
-         "scratch of attention");
+  // What is planned is room for a row of every sequence. Several of one, tokens that are known already, take
+  // turns: what a row reads and how it is split is its own.
+  const std::int32_t n_at_once =
+      decodes
+          ? rows_at_once(rows.n_sequences,
+                         [&](std::int32_t n) {
+                           return attend_workspace_bytes(params.n_heads, layout.head_dim, n, rows.max_tokens);
+                         })
+          : rows.n_sequences;
+  for (std::int32_t first = 0; first < rows.n_sequences; first += n_at_once) {
+    const AttendArgs args{.q = params.q,
+                          .out = params.out,
+                          .n_heads = params.n_heads,
+                          .scale = params.scale,
+                          .base = params.pages.base,
+                          .layout = layout,
+                          .sequences = rows.sequences + first,
+                          .pages = rows.ids,
+                          .units = units,
+                          .n_sequences = std::min(n_at_once, rows.n_sequences - first),
+                          .n_rows = rows.n_rows,
+                          .max_tokens = rows.max_tokens,
+                          .workspace = decodes ? attention_scratch_->data() : nullptr,
+                          .residents = residents_of(params.residents)};
+    steps_.identify(args.n_heads, args.scale, layout.n_kv_heads, layout.head_dim, layout.element,
+                    args.residents.base, args.residents.scales);
+    const auto start = [=](cudaStream_t stream) {
+      decodes ? attend_decode(args, stream) : attend_prefill(args, stream);
+    };
+    steps_.launch(start, args.q, args.out, args.base, args.sequences, args.pages, args.units,
+                  args.n_sequences, args.n_rows, args.max_tokens, args.workspace);
   }
-  const AttendArgs args{.q = params.q,
-                        .out = params.out,
-                        .n_heads = params.n_heads,
-                        .scale = params.scale,
-                        .base = params.pages.base,
-                        .layout = layout,
-                        .sequences = rows.sequences,
-                        .pages = rows.ids,
-                        .units = units,
-                        .n_sequences = rows.n_sequences,
-                        .n_rows = rows.n_rows,
-                        .max_tokens = rows.max_tokens,
-                        .workspace = decodes ? attention_scratch_->data() : nullptr,
-                        .residents = residents_of(params.residents)};
-  steps_.identify(args.n_heads, args.scale, layout.n_kv_heads, layout.head_dim, layout.element,
-                  args.residents.base, args.residents.scales);
-  const auto start = [&](cudaStream_t stream) {
-    decodes ? attend_decode(args, stream) : attend_prefill(args, stream);
-  };
-  steps_.launch(start, args.q, args.out, args.base, args.sequences, args.pages, args.units, args.n_sequences,
-                args.n_rows, args.max_tokens, args.workspace);
 }
 
 void CudaOps::copy_pages(const CopyPagesParams& params) {
-  const std::int64_t bytes = params.from.layout.page_bytes();
+  const auto bytes = static_cast<std::size_t>(params.from.layout.page_bytes());
   for (std::size_t i = 0; i < params.from_ids.size(); ++i) {
-    std::byte* const to = params.to.base + params.to_ids[i] * bytes;
-    const std::byte* const from = params.from.base + params.from_ids[i] * bytes;
-    const auto start = [&](cudaStream_t stream) {
-      check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice, stream),
-            "copying pages");
+    std::byte* const to = params.to.base + params.to_ids[i] * params.to.layout.page_bytes();
+    const std::byte* const from = params.from.base + params.from_ids[i] * params.from.layout.page_bytes();
+    const auto start = [=](cudaStream_t stream) {
+      check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream), "copying pages");
     };
-    steps_.launch(start, to, from);
+    steps_.launch(start, to, from, bytes);
   }
 }
 
 void CudaOps::swiglu(float* out, const float* gate, const float* up, std::int64_t n) {
-  steps_.launch([&](cudaStream_t stream) { cuda::swiglu(out, gate, up, n, stream); }, out, gate, up, n);
+  steps_.launch([=](cudaStream_t stream) { cuda::swiglu(out, gate, up, n, stream); }, out, gate, up, n);
 }
 
 void CudaOps::add(float* x, const float* y, std::int64_t n) {
-  steps_.launch([&](cudaStream_t stream) { cuda::add(x, y, n, stream); }, x, y, n);
+  steps_.launch([=](cudaStream_t stream) { cuda::add(x, y, n, stream); }, x, y, n);
 }
 
 void CudaOps::gather(float* out, const float* x, std::span<const std::int32_t> rows, std::int64_t dim) {
   const std::int32_t* const there = steps_.put(rows);
   const auto n = static_cast<std::int64_t>(rows.size());
-  steps_.launch([&](cudaStream_t stream) { cuda::gather(out, x, there, n, dim, stream); }, out, x, there, n,
+  steps_.launch([=](cudaStream_t stream) { cuda::gather(out, x, there, n, dim, stream); }, out, x, there, n,
                 dim);
 }
 

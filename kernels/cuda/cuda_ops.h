@@ -77,7 +77,13 @@ class CudaOps final : public Ops {
   /// @param by_row  every row as a sequence of its own, which shares its list with the others
   Sequences put(std::span<const SequenceRows> rows, bool units, bool by_row);
   void add_ids(const SequenceRows& sequence, bool units);
+  /// For how many tokens a sequence's list has room, and attention's grid: lists of a step that may come
+  /// again have room for what it will add, so that it is the same step. Of other steps 0.
+  std::int32_t list_bound(std::span<const SequenceRows> rows, bool units) const;
   /// Whether attention reads units: what reads pages then reads all of their units, which is the same.
+  /// Rows that attention's scratch has room for, at most n_rows and at least one.
+  /// @param bytes  that a number of rows takes
+  std::int32_t rows_at_once(std::int32_t n_rows, const std::function<std::size_t(std::int32_t)>& bytes);
   bool reads_units(std::span<const SequenceRows> rows) const;
   static Residents residents_of(const LayerPages& pages) { return {pages.base, pages.scales, pages.layout}; }
 
@@ -92,7 +98,8 @@ class CudaOps final : public Ops {
   /// @param ids  of pages, or of units
   FrameArgs put(const PageFrame& frame, std::span<const std::int32_t> ids, const float* cos_sin);
   void identify(const FrameArgs& args);
-  /// Makes sure of scratch memory; it grows only if what reserve_work saw was smaller.
+  /// Makes sure of scratch memory; it grows only if what reserve_work saw was smaller. What was recorded with
+  /// the smaller one is forgotten.
   void need(std::unique_ptr<DeviceArray>& scratch, std::size_t bytes, const char* purpose);
 
   Device& device_;
@@ -100,7 +107,8 @@ class CudaOps final : public Ops {
   bool exact_;
   cublasLtHandle_t cublas_ = nullptr;
   std::unique_ptr<GemmPlans> plans_;
-  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_, latent_scratch_;
+  std::unique_ptr<DeviceArray> matmul_scratch_, attention_scratch_, shortlist_scratch_, latent_scratch_,
+      mass_scratch_;
   std::unique_ptr<DeviceArray> choice_;  // of top_units, on its way to the host
   Landing landing_;                      // of shortlists
   Landing choice_landing_;

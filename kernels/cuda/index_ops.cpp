@@ -1,8 +1,10 @@
 // The index's ops: which rows, where their pages are, and how a choice comes to the host, which decides by
 // it.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
+#include "base/checked.h"
 #include "cga/error.h"
 #include "kernels/cuda/cuda_ops.h"
 #include "kernels/cuda/runtime/check.h"
@@ -19,19 +21,25 @@ void CudaOps::index_keys(const IndexKeysParams& params) {
                            .pages = rows.ids,
                            .n_sequences = rows.n_sequences,
                            .n_rows = rows.n_rows};
-  steps_.launch([&](cudaStream_t stream) { cuda::index_keys(args, stream); }, args.k, args.cos_sin, args.base,
+  steps_.launch([=](cudaStream_t stream) { cuda::index_keys(args, stream); }, args.k, args.cos_sin, args.base,
                 args.layout.width, args.sequences, args.pages, args.n_sequences, args.n_rows);
 }
 
 CudaOps::Scored CudaOps::put_scored(std::span<const ScoredRow> rows) {
+  // Of a step that may come again as CudaOps::put, and the grid for as many units as there may be then.
+  const std::int32_t bound = steps_.may_be_recorded() ? steps_.position_bound() : 0;
+  const auto room = static_cast<std::size_t>(div_up(bound, page_tokens));
   Scored put;
+  put.most_units = div_up(bound, unit_tokens);
   scored_.clear(), pages_.clear();
+  std::size_t n_lists = 0;
   const std::int32_t* last_list = nullptr;  // rows of a sequence share one
   std::int32_t first_page = 0;
   for (const ScoredRow& row : rows) {
     if (row.pages.data() != last_list) {
       first_page = static_cast<std::int32_t>(pages_.size());
       pages_.insert(pages_.end(), row.pages.begin(), row.pages.end());
+      pages_.resize(std::max(pages_.size(), ++n_lists * room));
       last_list = row.pages.data();
     }
     scored_.push_back({row.row, row.first, row.last, first_page});
@@ -58,18 +66,20 @@ void CudaOps::score_units(const ScoreUnitsParams& params) {
                             .scores = params.scores,
                             .stride = params.stride};
   steps_.identify(args.base, args.layout.width, args.rows, args.pages, args.n_rows, args.most_units);
-  steps_.launch([&](cudaStream_t stream) { cuda::score_units(args, stream); }, args.q, args.weights,
+  steps_.launch([=](cudaStream_t stream) { cuda::score_units(args, stream); }, args.q, args.weights,
                 args.cos_sin, args.n_heads, args.scores, args.stride);
 }
 
 void CudaOps::top_units(const TopUnitsParams& params) {
   if (params.rows.empty() || params.count == 0) return;
-  if (steps_.may_be_recorded()) {
+  if (steps_.is_decode() && !steps_.host_decides()) {
     throw Error(ErrorKind::device, "top_units", "a choice in a step that was not said to wait for one");
   }
   const auto count = static_cast<std::size_t>(params.count);
   const std::size_t bytes = params.rows.size() * count * sizeof(std::int32_t);
-  need(choice_, bytes, "choices of units");
+  // In steps of a power of two: what was recorded is forgotten with the memory it copies.
+  constexpr std::size_t least_room = 4096;
+  need(choice_, std::bit_ceil(std::max(bytes, least_room)), "choices of units");
   before_.clear(), before_at_.clear();
   for (std::size_t i = 0; i < params.rows.size(); ++i) {
     const std::int32_t* const before = params.rows[i].before;
@@ -82,6 +92,7 @@ void CudaOps::top_units(const TopUnitsParams& params) {
       before_.insert(before_.end(), before, before + count);
     }
   }
+  if (steps_.may_be_recorded()) before_.resize(params.rows.size() * count);
   const Scored rows = put_scored(params.rows);
   const TopUnitsArgs args{.scores = params.scores,
                           .stride = params.stride,
@@ -92,18 +103,25 @@ void CudaOps::top_units(const TopUnitsParams& params) {
                           .before_at = steps_.put(std::span<const std::int32_t>(before_at_)),
                           .before = steps_.put(std::span<const std::int32_t>(before_)),
                           .units = reinterpret_cast<std::int32_t*>(choice_->data())};
-  cuda::top_units(args, steps_.stream());
-  void* const landed = choice_landing_.need(bytes);
-  check(cudaMemcpyAsync(landed, args.units, bytes, cudaMemcpyDeviceToHost, steps_.stream()),
-        "reading a choice");
+  void* const landed = choice_landing_.need(choice_->bytes());  // grows only with the other
+  const auto start = [=](cudaStream_t stream) {
+    cuda::top_units(args, stream);
+    check(cudaMemcpyAsync(landed, args.units, bytes, cudaMemcpyDeviceToHost, stream), "reading a choice");
+  };
+  steps_.launch(start, args.scores, args.stride, args.rows, args.n_rows, args.count, args.bonus,
+                args.before_at, args.before, args.units, landed);
   steps_.synchronize();
   std::memcpy(params.units, landed, bytes);
 }
 
 void CudaOps::attention_mass(const AttentionMassParams& params) {
+  // Who asks for it runs layers twice, and frees memory between ops: nothing that should be put off.
+  steps_.run_rest_directly();
   const bool units = reads_units(params.sequences);
   const Sequences rows = put(params.sequences, units, false);
   const KvLayout& layout = params.pages.layout;
+  need(mass_scratch_, static_cast<std::size_t>(rows.n_rows) * params.n_heads * sizeof(float2),
+       "scratch of attention mass");
   const MassArgs args{.q = params.q,
                       .n_heads = params.n_heads,
                       .scale = params.scale,
@@ -115,13 +133,15 @@ void CudaOps::attention_mass(const AttentionMassParams& params) {
                       .residents = residents_of(params.residents),
                       .n_sequences = rows.n_sequences,
                       .n_rows = rows.n_rows,
+                      .max_tokens = rows.max_tokens,
+                      .sums = reinterpret_cast<float2*>(mass_scratch_->data()),
                       .mass = params.mass,
                       .stride = params.stride};
   steps_.identify(args.base, layout.n_kv_heads, layout.head_dim, layout.element, args.residents.base,
                   args.residents.scales);
-  steps_.launch([&](cudaStream_t stream) { cuda::attention_mass(args, stream); }, args.q, args.n_heads,
-                args.scale, args.sequences, args.pages, args.units, args.n_sequences, args.n_rows, args.mass,
-                args.stride);
+  steps_.launch([=](cudaStream_t stream) { cuda::attention_mass(args, stream); }, args.q, args.n_heads,
+                args.scale, args.sequences, args.pages, args.units, args.n_sequences, args.n_rows,
+                args.max_tokens, args.sums, args.mass, args.stride);
 }
 
 }  // namespace cga::cuda

@@ -36,31 +36,33 @@ void CudaOps::encode_pages(const EncodeParams& params) {
                         .n_units = static_cast<std::int32_t>(units.size()),
                         .pieces = steps_.put(std::span<const Piece>(pieces)),
                         .scratch = latent_scratch_->data()};
-  steps_.launch([&](cudaStream_t stream) { cuda::encode_pages(args, stream); }, params.latent, args.blocks,
+  steps_.launch([=](cudaStream_t stream) { cuda::encode_pages(args, stream); }, params.latent, args.blocks,
                 args.n_blocks, args.n_wide, args.x, args.coded, args.unit_bytes, args.units, args.n_units,
                 args.pieces, args.scratch);
 }
 
 void CudaOps::decode_units(const DecodeParams& params) {
+  // Which units, and how many, is different in every step, to where they are scattered.
+  steps_.begin_apart();
   const std::vector<CodedBlock> blocks = coded_blocks(*params.layout);
   std::int64_t row = 0;
   for (const ChannelRange& range : params.channels) row += range.count;
   const auto n_units = static_cast<std::int64_t>(params.units.size());
   const DecodeShape shape = choose_decode_shape(row, n_units);
   const std::vector<Piece> pieces = cut_channels(params.channels, shape.channels());
-  const DecodeArgs args{.latent = cuda_latent(params.latent).data,
-                        .blocks = steps_.put(std::span<const CodedBlock>(blocks)),
-                        .n_blocks = static_cast<std::int32_t>(blocks.size()),
-                        .coded = params.coded,
-                        .unit_bytes = params.layout->unit_bytes(),
-                        .units = steps_.put(params.units),
-                        .n_units = static_cast<std::int32_t>(n_units),
-                        .pieces = steps_.put(std::span<const Piece>(pieces)),
-                        .n_pieces = static_cast<std::int32_t>(pieces.size()),
-                        .shape = shape,
-                        .out = params.out,
-                        .row = row};
-  steps_.launch([&](cudaStream_t stream) { cuda::decode_units(args, stream); }, params.latent, args.blocks,
+  const DecodeUnitsArgs args{.latent = cuda_latent(params.latent).data,
+                             .blocks = steps_.put(std::span<const CodedBlock>(blocks)),
+                             .n_blocks = static_cast<std::int32_t>(blocks.size()),
+                             .coded = params.coded,
+                             .unit_bytes = params.layout->unit_bytes(),
+                             .units = steps_.put(params.units),
+                             .n_units = static_cast<std::int32_t>(n_units),
+                             .pieces = steps_.put(std::span<const Piece>(pieces)),
+                             .n_pieces = static_cast<std::int32_t>(pieces.size()),
+                             .shape = shape,
+                             .out = params.out,
+                             .row = row};
+  steps_.launch([=](cudaStream_t stream) { cuda::decode_units(args, stream); }, params.latent, args.blocks,
                 args.n_blocks, args.coded, args.unit_bytes, args.units, args.n_units, args.pieces,
                 args.n_pieces, args.shape.panels, args.shape.units, args.out, args.row);
 }
@@ -90,13 +92,16 @@ void CudaOps::identify(const FrameArgs& args) {
 void CudaOps::gather_pages(const GatherPagesParams& params) {
   const FrameArgs args = put(params.frame, params.pages, params.cos_sin);
   identify(args);
-  steps_.launch([&](cudaStream_t stream) { cuda::gather_pages(args, params.x, stream); }, params.x);
+  float* const x = params.x;
+  steps_.launch([=](cudaStream_t stream) { cuda::gather_pages(args, x, stream); }, x);
 }
 
 void CudaOps::scatter_units(const ScatterUnitsParams& params) {
   const FrameArgs args = put(params.frame, params.units, params.cos_sin);
   identify(args);
-  steps_.launch([&](cudaStream_t stream) { cuda::scatter_units(args, params.x, stream); }, params.x);
+  const float* const x = params.x;
+  steps_.launch([=](cudaStream_t stream) { cuda::scatter_units(args, x, stream); }, x);
+  steps_.end_apart();
 }
 
 }  // namespace cga::cuda

@@ -112,6 +112,7 @@ void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<co
   ops.norm_matmul(targets, input, n_tokens_);
   std::int64_t stride = 0;
   for (const ScoredRow& row : rows) stride = std::max<std::int64_t>(stride, row.last);
+  stride = round_up(stride, std::int64_t{256});  // so that most calls are like that of the token before
   float* scores = reserve(backend, scratch.scores, static_cast<std::int64_t>(rows.size()) * stride);
   ops.score_units({.q = q,
                    .weights = weights,

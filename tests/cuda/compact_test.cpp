@@ -65,6 +65,65 @@ double divergence(const std::vector<float>& expected, const std::vector<float>& 
   return total / static_cast<double>(n_tokens);
 }
 
+/// Logits of every generated token of several sessions side by side, a token of each a step, in an engine
+/// that may have run others.
+/// @param prompts  tokens of each that are read as text first
+std::vector<std::vector<float>> decode_together(Engine& engine, std::span<const TokenId> tokens,
+                                                std::span<const std::size_t> prompts,
+                                                std::size_t n_generated) {
+  std::vector<Session> sessions;
+  for (const std::size_t n : prompts) {
+    sessions.emplace_back(engine);
+    const Feed text{&sessions.back(), tokens.first(n), Feed::Want::none, Feed::Span::prompt};
+    engine.run({&text, 1});
+  }
+  std::vector<std::vector<float>> logits(prompts.size());
+  for (std::size_t t = 0; t < n_generated; ++t) {
+    std::vector<Feed> feeds;
+    for (std::size_t s = 0; s < prompts.size(); ++s) {
+      feeds.push_back(
+          {&sessions[s], tokens.subspan(prompts[s] + t, 1), Feed::Want::last, Feed::Span::generated});
+    }
+    const std::span<const float> rows = engine.run(feeds);
+    const std::size_t n_vocab = rows.size() / prompts.size();
+    for (std::size_t s = 0; s < prompts.size(); ++s) {
+      const auto row = rows.subspan(s * n_vocab, n_vocab);
+      logits[s].insert(logits[s].end(), row.begin(), row.end());
+    }
+  }
+  return logits;
+}
+
+/// Steps of one token a session, in an engine that has never seen their like, that records them, and that has
+/// recorded them, beside steps of two tokens of one session, which are never recorded.
+void require_started_alike(std::int32_t residents, const std::vector<std::size_t>& prompts,
+                           std::size_t n_generated) {
+  const std::vector<TokenId> tokens =
+      random_text(*std::max_element(prompts.begin(), prompts.end()) + n_generated);
+  EngineOptions alone = tiny("cuda");
+  alone.kv_residents = residents;
+  std::vector<std::vector<float>> expected;
+  for (const std::size_t n : prompts) {
+    const std::vector<float> all = logits_of(alone, std::span(tokens).first(n + n_generated), n, 2);
+    const std::size_t n_vocab = all.size() / (n + n_generated);
+    expected.emplace_back(all.end() - static_cast<std::ptrdiff_t>(n_generated * n_vocab), all.end());
+  }
+  EngineOptions together = alone;
+  together.n_sequences = static_cast<std::int32_t>(prompts.size());
+  Engine engine(together);
+  for (int round = 0; round < 3; ++round) {
+    const auto found = decode_together(engine, tokens, prompts, n_generated);
+    for (std::size_t s = 0; s < prompts.size(); ++s) {
+      const auto differs = std::mismatch(found[s].begin(), found[s].end(), expected[s].begin()).first;
+      const auto n_alike = static_cast<std::size_t>(differs - found[s].begin());
+      const std::size_t at = n_alike * n_generated / found[s].size();
+      INFO(residents << " residents, round " << round << ", session " << s << " of " << prompts.size()
+                     << ": alike up to token " << at);
+      CHECK(at == n_generated);
+    }
+  }
+}
+
 }  // namespace
 
 TEST_CASE("on a GPU, too, a session's next logits depend on its text, spans and settings alone", "[gpu]") {
@@ -96,6 +155,20 @@ TEST_CASE("on a GPU, residents and pieces change no logit", "[gpu]") {
       }
     }
   }
+}
+
+TEST_CASE("on a GPU, a token's logits do not depend on how its step was started", "[gpu]") {
+  if (!gpu()) return;
+  // Far enough for choices, for pages that leave the window, and for twice as many positions, twice.
+  for (const std::int32_t residents : {256, 0}) {
+    require_started_alike(residents, {200}, 330);
+    require_started_alike(residents, {200, 130, 40}, 330);
+  }
+}
+
+TEST_CASE("on a GPU, few tokens' logits do not depend on how their steps were started", "[gpu]") {
+  if (!gpu()) return;
+  require_started_alike(256, {250, 20}, 12);  // for sanitizers
 }
 
 TEST_CASE("on a GPU, a compact cache gives the logits of the scalar backend", "[gpu]") {

@@ -237,4 +237,34 @@ TEST_CASE("choices hold on to the ones before them as in the reference, also wit
   }
 }
 
+TEST_CASE("choices come back from steps that are recorded, also after more rows chose at once", "[gpu]") {
+  const auto cuda = gpu();
+  if (!cuda) return;
+  const auto scalar = make_backend("scalar", 1);
+  constexpr std::int64_t stride = 600;
+  constexpr std::int32_t count = 17, most_rows = 100;
+  const std::vector<float> scores = normal(most_rows * stride, 12);
+  const auto on_scalar = upload(*scalar, scores), on_cuda = upload(*cuda, scores);
+  const auto choose = [&](Backend& backend, const Buffer& from, std::int32_t n_rows) {
+    std::vector<ScoredRow> rows;
+    for (std::int32_t r = 0; r < n_rows; ++r) rows.push_back({r, 1, 500 + r, {}});
+    std::vector<std::int32_t> units(static_cast<std::size_t>(n_rows * count), -1);
+    backend.ops().top_units(
+        {.scores = from.as<float>(), .stride = stride, .rows = rows, .count = count, .units = units.data()});
+    return units;
+  };
+  // Where choices arrive grows with the rows, while steps of fewer rows are still known.
+  for (const std::int32_t n_rows : {1, 1, 1, 2, 2, 3, 1, 2, 1, most_rows, most_rows, most_rows, 1, 3}) {
+    INFO(n_rows << " rows");
+    const StepShape shape{.kind = StepShape::Kind::decode,
+                          .host_decides = true,
+                          .n_tokens = n_rows,
+                          .n_sequences = n_rows,
+                          .max_position = 9000};
+    std::vector<std::int32_t> found;
+    cuda->run_step(shape, [&] { found = choose(*cuda, *on_cuda, n_rows); });
+    CHECK(found == choose(*scalar, *on_scalar, n_rows));
+  }
+}
+
 }  // namespace cga::test

@@ -77,7 +77,9 @@ struct MassArgs {
   bool units = false;
   Residents residents;
   std::int32_t n_sequences = 0, n_rows = 0;
-  float* mass = nullptr;  // [n_rows, stride], f32
+  std::int32_t max_tokens = 0;  // no row reads more positions
+  float2* sums = nullptr;       // [n_rows, n_heads]: scratch
+  float* mass = nullptr;        // [n_rows, stride], f32
   std::int64_t stride = 0;
 };
 

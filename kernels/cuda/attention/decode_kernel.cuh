@@ -11,11 +11,12 @@
 #include "kernels/cuda/attention/decode_unit.cuh"
 #include "kernels/cuda/attention/dispatch.h"
 #include "kernels/cuda/runtime/check.h"
+#include "kernels/cuda/runtime/every_device.h"
 
 namespace cga::cuda {
 
 template <KvElement element, int head_dim>
-struct DecodeShape {
+struct DecodeMemory {
   static constexpr int unit_bytes = UnitBuffer<element, head_dim>::bytes;
   static constexpr int stages = std::clamp(10240 / unit_bytes, 2, 4);  // units of a warp under way
   static constexpr int query_bytes = tile_heads * (head_dim + 4) * 4;
@@ -166,13 +167,13 @@ __device__ void merge_warps(const WarpState<head_dim>& state, float* sums, float
 
 /// Grid: [splits of the longest sequence, tiles of heads, sequences].
 template <KvElement element, int head_dim, bool choice>
-__global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>::ctas)
+__global__ void __launch_bounds__(decode_threads, DecodeMemory<element, head_dim>::ctas)
     decode_kernel(AttendArgs args, DecodeWorkspace plan) {
-  using Shape = DecodeShape<element, head_dim>;
+  using Memory = DecodeMemory<element, head_dim>;
   extern __shared__ __align__(16) std::byte shared[];
   const SequenceMeta meta = args.sequences[blockIdx.z];
   const int length = meta.position + 1, split = blockIdx.x;
-  const int most = long_splits(gridDim.y, Shape::ctas), tokens = split_tokens(length, most);
+  const int most = long_splits(gridDim.y, Memory::ctas), tokens = split_tokens(length, most);
   const int begin = split * tokens;
   if (meta.n_tokens == 0 || begin >= length) return;
   const int group = args.n_heads / args.layout.n_kv_heads, tiles = (group + tile_heads - 1) / tile_heads;
@@ -182,9 +183,9 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
   const std::int64_t row = std::int64_t{meta.first_row} * args.n_heads * head_dim;
 
   float* queries = reinterpret_cast<float*>(shared);
-  std::byte* buffers = shared + Shape::query_bytes;
+  std::byte* buffers = shared + Memory::query_bytes;
   const int warp = threadIdx.x / 32, g = threadIdx.x % 32 / 4;
-  std::byte* own = buffers + warp * Shape::stages * Shape::unit_bytes;
+  std::byte* own = buffers + warp * Memory::stages * Memory::unit_bytes;
   const int first_unit = begin / unit_tokens + warp;
   const int end_unit = (min(length, begin + tokens) + unit_tokens - 1) / unit_tokens;
   const std::int32_t* ids = args.pages + meta.first_page + begin / (choice ? unit_tokens : page_tokens);
@@ -193,14 +194,14 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
   const auto begin_copy = [&](int i) {
     if (i < walk.count) {
       const int n_valid = min(length - (first_unit + 4 * i) * unit_tokens, unit_tokens);
-      const int stage = i % Shape::stages;
+      const int stage = i % Memory::stages;
       kinds.set(stage,
-                copy_any_unit<element, head_dim, choice>(shared_address(own + stage * Shape::unit_bytes),
+                copy_any_unit<element, head_dim, choice>(shared_address(own + stage * Memory::unit_bytes),
                                                          args, walk.next(i), kv_head, n_valid));
     }
     commit_copies();  // perhaps of nothing, so that counting groups counts units
   };
-  for (int i = 0; i < Shape::stages; ++i) begin_copy(i);
+  for (int i = 0; i < Memory::stages; ++i) begin_copy(i);
 
   stage_queries<element, head_dim>(queries, args.q + row + first_head * head_dim, n_heads);
   QueryFragments<head_dim> q;
@@ -208,11 +209,11 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
   WarpState<head_dim> state;
   const float scale = args.scale * 1.44269504f;  // scores in units of log2
   for (int i = 0; i < walk.count; ++i) {
-    wait_copies<Shape::stages - 1>();
+    wait_copies<Memory::stages - 1>();
     __syncwarp();
-    const std::byte* unit = own + i % Shape::stages * Shape::unit_bytes;
+    const std::byte* unit = own + i % Memory::stages * Memory::unit_bytes;
     const int n_valid = length - (first_unit + 4 * i) * unit_tokens;
-    const UnitKind kind = choice ? kinds.at(i % Shape::stages) : UnitKind::page;
+    const UnitKind kind = choice ? kinds.at(i % Memory::stages) : UnitKind::page;
     if (kind != UnitKind::none) {
       float scores[4];
       if (kind == UnitKind::resident) {
@@ -230,7 +231,7 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
       }
     }
     __syncwarp();
-    begin_copy(i + Shape::stages);
+    begin_copy(i + Memory::stages);
   }
 
   auto* counters = reinterpret_cast<int*>(args.workspace) + plan.counter(blockIdx.z, blockIdx.y);
@@ -262,13 +263,14 @@ __global__ void __launch_bounds__(decode_threads, DecodeShape<element, head_dim>
 /// Sequences that all read pages, or all choices.
 template <KvElement element, int head_dim, bool choice>
 void launch_decode_kind(const AttendArgs& args, cudaStream_t stream) {
-  constexpr int shared = DecodeShape<element, head_dim>::shared_bytes;
+  constexpr int shared = DecodeMemory<element, head_dim>::shared_bytes;
+  static_assert(shared <= least_shared_per_cta);
   check(cudaFuncSetAttribute(decode_kernel<element, head_dim, choice>,
                              cudaFuncAttributeMaxDynamicSharedMemorySize, shared),
         "attend_decode");
   const int group = args.n_heads / args.layout.n_kv_heads;
   const int tiles = decode_tiles(args.layout.n_kv_heads, group),
-            most = long_splits(tiles, DecodeShape<element, head_dim>::ctas);
+            most = long_splits(tiles, DecodeMemory<element, head_dim>::ctas);
   const int splits = max_splits(args.max_tokens, most);
   AttendArgs part = args;
   for (int first = 0; first < args.n_sequences; first += launch_sequences) {

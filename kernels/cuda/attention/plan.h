@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 
 #include "base/host_device.h"
 #include "tensor/kv_layout.h"
@@ -21,7 +22,8 @@ inline constexpr std::int32_t most_splits = merge_group * merge_group;
 inline constexpr std::int32_t launch_sequences = 256;  // of one launch; more sequences take more launches
 inline constexpr std::int32_t tile_heads = 8;          // query heads of a decoding CTA: N of mma.m16n8k16
 
-/// CTAs of the decoding kernels a multiprocessor: 3 or 4, as registers and shared memory allow.
+/// CTAs of the decoding kernels a multiprocessor of 9.0: 3 or 4, as registers and shared memory allow. Splits
+/// follow from it, so it is the same on every device; where shared memory is short, fewer run at once.
 inline constexpr std::int32_t most_ctas = 4;
 
 /// The most splits of long sequences.

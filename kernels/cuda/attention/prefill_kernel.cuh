@@ -6,6 +6,7 @@
 #include "kernels/cuda/attention/dispatch.h"
 #include "kernels/cuda/attention/prefill_tile.cuh"
 #include "kernels/cuda/runtime/check.h"
+#include "kernels/cuda/runtime/every_device.h"
 
 namespace cga::cuda {
 
@@ -138,6 +139,7 @@ __global__ void __launch_bounds__(prefill_threads, 4 - atoms)
 template <KvElement element, int head_dim, int atoms>
 void launch_prefill_tiles(const AttendArgs& args, const float* q, cudaStream_t stream) {
   using Shape = PrefillShape<element, head_dim, atoms>;
+  static_assert(Shape::shared_bytes <= least_shared_per_cta);
   check(cudaFuncSetAttribute(prefill_kernel<element, head_dim, atoms>,
                              cudaFuncAttributeMaxDynamicSharedMemorySize, Shape::shared_bytes),
         "attend_prefill");

@@ -15,7 +15,7 @@ DecodeShape choose_decode_shape(std::int64_t n_channels, std::int64_t n_units) {
   return decode_shape(n_channels, n_units, multiprocessors_in_use());
 }
 
-void decode_units(const DecodeArgs& args, cudaStream_t stream) {
+void decode_units(const DecodeUnitsArgs& args, cudaStream_t stream) {
   if (args.n_units == 0 || args.n_pieces == 0) return;
   const Reconstruct write{args.latent.mean, args.latent.inverse_scale, args.out, args.row};
   if (args.shape == DecodeShape{2, 2}) return launch_decode_kernel<2, 2>(args, write, stream);

@@ -8,10 +8,11 @@
 #include "kernels/cuda/latent/operand.cuh"
 #include "kernels/cuda/latent/params.h"
 #include "kernels/cuda/runtime/check.h"
+#include "kernels/cuda/runtime/every_device.h"
 
 namespace cga::cuda {
 
-inline constexpr int decode_warps = 8, decode_threads = 32 * decode_warps;
+inline constexpr int codec_warps = 8, codec_threads = 32 * codec_warps;
 
 /// What a warp reads for one step, on its way from global memory. f16 of wide components is not among it:
 /// they are a step or two of a warp, come to the second cache ahead, and go to registers.
@@ -26,7 +27,8 @@ __device__ inline void prefetch(const void* from) {
   asm volatile("prefetch.L2 [%0];" ::"l"(from));
 }
 
-/// Steps under way in a warp: all together 50 to 65 KB a CTA, so that two fit a multiprocessor.
+/// Steps under way in a warp: all together 50 to 65 KB a CTA, so that two fit a multiprocessor of 8.0 or 9.0,
+/// and one where there are 100 KB.
 template <int panels, int units>
 constexpr int ring_slots = panels == 1  ? 8
                            : units == 1 ? 6
@@ -41,8 +43,8 @@ constexpr int sum_stride() {
 template <int panels, int units>
 constexpr int decode_shared_bytes() {
   constexpr int ring =
-      decode_warps * ring_slots<panels, units> * static_cast<int>(sizeof(DecodeSlot<panels, units>));
-  constexpr int sums = decode_warps * unit_tokens * sum_stride<panels>() * 4;
+      codec_warps * ring_slots<panels, units> * static_cast<int>(sizeof(DecodeSlot<panels, units>));
+  constexpr int sums = codec_warps * unit_tokens * sum_stride<panels>() * 4;
   return ring > sums ? ring : sums;
 }
 
@@ -126,7 +128,7 @@ class DecodeWarp {
   static constexpr int slots = ring_slots<panels, units>;
 
   /// @param ring  [slots], the warp's own
-  __device__ DecodeWarp(const DecodeArgs& args, int first_channel, int first_unit, Slot* ring)
+  __device__ DecodeWarp(const DecodeUnitsArgs& args, int first_channel, int first_unit, Slot* ring)
       : args_(args),
         panel_(first_channel / panel_channels),
         factors_(args.latent.factor +
@@ -143,9 +145,9 @@ class DecodeWarp {
   __device__ void run(const float (*levels)[16]) {
     const int n_steps = args_.n_blocks * block_steps;
     int next = threadIdx.x / 32;
-    for (int i = 0; i < slots - 1; ++i, next += decode_warps) fetch(next, n_steps, i);
+    for (int i = 0; i < slots - 1; ++i, next += codec_warps) fetch(next, n_steps, i);
     int slot = 0;
-    for (int step = threadIdx.x / 32; step < n_steps; step += decode_warps, next += decode_warps) {
+    for (int step = threadIdx.x / 32; step < n_steps; step += codec_warps, next += codec_warps) {
       wait_copies<slots - 2>();
       __syncwarp();  // others' copies are there, and nobody reads the slot before this one any more
       fetch(next, n_steps, slot == 0 ? slots - 1 : slot - 1);
@@ -255,7 +257,7 @@ class DecodeWarp {
     }
   }
 
-  const DecodeArgs& args_;
+  const DecodeUnitsArgs& args_;
   const int panel_;
   const float* const factors_;  // of the piece's tile
   Slot* const ring_;
@@ -280,12 +282,12 @@ __device__ inline void store_sums(const float (&sums)[2 * panels][2][4], float* 
 /// @param write  says in how many terms, and takes: write(row, channel, column, sum): row = 16 · (number of
 /// the unit) + token
 template <int panels, int units, class Write>
-__global__ void __launch_bounds__(decode_threads, 2) decode_kernel(DecodeArgs args, Write write) {
+__global__ void __launch_bounds__(codec_threads, 2) decode_kernel(DecodeUnitsArgs args, Write write) {
   extern __shared__ uint4 decode_memory[];
   __shared__ float levels[3][16];
   const int warp = threadIdx.x / 32, first_unit = blockIdx.x * units;
   const Piece piece = args.pieces[blockIdx.y];
-  for (int i = threadIdx.x; i < 48; i += decode_threads)
+  for (int i = threadIdx.x; i < 48; i += codec_threads)
     levels[i / 16][i % 16] = args.latent.tables->levels[i / 16][i % 16];
   __syncthreads();
   using Warp = DecodeWarp<panels, units, Write::terms>;
@@ -301,11 +303,11 @@ __global__ void __launch_bounds__(decode_threads, 2) decode_kernel(DecodeArgs ar
     store_sums<panels>(work.sums[u], sums + warp * unit_tokens * stride);
     __syncthreads();
     if (first_unit + u >= args.n_units) continue;
-    for (int i = threadIdx.x; i < unit_tokens * channels; i += decode_threads) {
+    for (int i = threadIdx.x; i < unit_tokens * channels; i += codec_threads) {
       const int token = i / channels, channel = piece.first + i % channels;
       if (channel < piece.begin || channel >= piece.end) continue;
       float sum = 0.0f;
-      for (int part = 0; part < decode_warps; ++part) {
+      for (int part = 0; part < codec_warps; ++part) {
         sum += sums[(part * unit_tokens + token) * stride + i % channels];
       }
       write(std::int64_t{first_unit + u} * unit_tokens + token, channel, piece.column + channel - piece.begin,
@@ -315,12 +317,13 @@ __global__ void __launch_bounds__(decode_threads, 2) decode_kernel(DecodeArgs ar
 }
 
 template <int panels, int units, class Write>
-void launch_decode_kernel(const DecodeArgs& args, const Write& write, cudaStream_t stream) {
+void launch_decode_kernel(const DecodeUnitsArgs& args, const Write& write, cudaStream_t stream) {
   constexpr int shared = decode_shared_bytes<panels, units>();
+  static_assert(shared <= least_shared_per_cta);
   const auto kernel = decode_kernel<panels, units, Write>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "decode_units");
   const dim3 grid((args.n_units + units - 1) / units, args.n_pieces);
-  kernel<<<grid, decode_threads, shared, stream>>>(args, write);
+  kernel<<<grid, codec_threads, shared, stream>>>(args, write);
   check(cudaGetLastError(), "decode_units");
 }
 

@@ -76,16 +76,16 @@ void encode_slab(const EncodeArgs& args, cudaStream_t stream) {
   if (args.n_wide > 0) {
     launch_project<true>(wide, multiprocessors, stream);
     constexpr DecodeShape shape{2, 2};
-    const DecodeArgs restored{.latent = latent,
-                              .blocks = args.blocks,
-                              .n_blocks = args.n_wide,
-                              .coded = args.coded,
-                              .unit_bytes = args.unit_bytes,
-                              .units = args.units,
-                              .n_units = args.n_units,
-                              .pieces = args.pieces,
-                              .n_pieces = latent.n / shape.channels(),
-                              .shape = shape};
+    const DecodeUnitsArgs restored{.latent = latent,
+                                   .blocks = args.blocks,
+                                   .n_blocks = args.n_wide,
+                                   .coded = args.coded,
+                                   .unit_bytes = args.unit_bytes,
+                                   .units = args.units,
+                                   .n_units = args.n_units,
+                                   .pieces = args.pieces,
+                                   .n_pieces = latent.n / shape.channels(),
+                                   .shape = shape};
     launch_decode_kernel<2, 2>(restored, Subtract{latent, args.x, z}, stream);
   }
   ProjectArgs narrow = wide;

@@ -33,7 +33,7 @@ int multiprocessors_in_use();
 /// The shape in which this device decodes such a call.
 DecodeShape choose_decode_shape(std::int64_t n_channels, std::int64_t n_units);
 
-void decode_units(const DecodeArgs& args, cudaStream_t stream);
+void decode_units(const DecodeUnitsArgs& args, cudaStream_t stream);
 void encode_pages(const EncodeArgs& args, cudaStream_t stream);
 
 /// @param x  [args.n, 64, channels], f32

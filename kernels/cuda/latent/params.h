@@ -33,7 +33,7 @@ struct LatentData {
   const LatentTables* tables = nullptr;   // [1]
 };
 
-struct DecodeArgs {
+struct DecodeUnitsArgs {
   LatentData latent;
   const CodedBlock* blocks = nullptr;  // [n_blocks]
   std::int32_t n_blocks = 0;

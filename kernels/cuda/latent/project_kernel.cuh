@@ -10,6 +10,7 @@
 #include "kernels/cuda/latent/operand.cuh"
 #include "kernels/cuda/latent/params.h"
 #include "kernels/cuda/runtime/check.h"
+#include "kernels/cuda/runtime/every_device.h"
 
 namespace cga::cuda {
 
@@ -212,6 +213,7 @@ __global__ void __launch_bounds__(project_threads, wide ? 1 : 2) project_kernel(
 template <bool wide, int tokens>
 void launch_project_kernel(const ProjectArgs& args, cudaStream_t stream) {
   constexpr int shared = TileRows<tokens>::bytes;
+  static_assert(shared <= least_shared_per_cta);
   const auto kernel = project_kernel<wide, tokens>;
   check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared), "encode_pages");
   const dim3 grid(args.n_pages * (page_tokens / tokens), args.n_blocks);

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 
+#include "kernels/cuda/matmul/plan.h"
 #include "kernels/cuda/matmul/tile.h"
 
 namespace cga::cuda {
@@ -39,7 +40,7 @@ __device__ __forceinline__ void load_chunk(const float* row, int cols, int i, fl
   for (int k = 0; k < 8; ++k) v[k] = 8 * i + k < cols ? row[8 * i + k] : 0.0f;
 }
 
-inline constexpr int max_segments = 256;  // of a row: 65536 columns
+inline constexpr int max_segments = static_cast<int>(max_cols / 256);  // of a row
 
 /// The sum of squares and the largest magnitude over a warp, in every lane.
 __device__ __forceinline__ float2 reduce_warp(float squares, float largest) {

@@ -1,5 +1,5 @@
 // Launches of kernels that begin before the one before them on the stream has ended, where the device can
-// (compute capability 9.0). Such a kernel may load what no kernel writes (weights); it calls
+// (compute capability 9.0 and later). Such a kernel may load what no kernel writes (weights); it calls
 // wait_for_previous() before it reads or writes anything else.
 #pragma once
 

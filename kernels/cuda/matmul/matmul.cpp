@@ -152,6 +152,7 @@ void decode_launch(const MatmulParams& params, std::span<const MatmulTarget> tar
   if (kernels.decode_integers != nullptr) {
     const IntegerPlan plan =
         plan_integers(cols, args.n_tasks, n_tokens, {kernels.step, bytes, kernels.has_min}, limits());
+    if (plan.teams == 0) throw Error(ErrorKind::device, "matmul", "no plan fits the device's shared memory");
     if (!plan.quantises)
       args.converted = Parts(workspace).take<std::byte>(plan.token_groups * plan.activations.bytes);
     return kernels.decode_integers(args, plan, stream);

@@ -11,9 +11,10 @@
 
 namespace cga::cuda {
 
-inline constexpr int max_decode_tokens = 32;  // a launch
-inline constexpr int group_tokens = 16;       // a CTA
-inline constexpr int max_decode_targets = 4;  // a launch
+inline constexpr int max_decode_tokens = 32;     // a launch
+inline constexpr int group_tokens = 16;          // a CTA
+inline constexpr int max_decode_targets = 4;     // a launch
+inline constexpr std::int64_t max_cols = 65536;  // of which kernels hold a sum for each 256 in shared memory
 
 /// Floats of a token's partial sums in shared memory: 16 rows of weights, and 4 so that tokens differ in
 /// bank.

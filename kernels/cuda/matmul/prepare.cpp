@@ -6,6 +6,7 @@
 #include "kernels/cuda/matmul/cuda_weight.h"
 #include "kernels/cuda/matmul/kernels.h"
 #include "kernels/cuda/matmul/matmul.h"
+#include "kernels/cuda/matmul/plan.h"
 #include "kernels/cuda/runtime/check.h"
 
 namespace cga::cuda {
@@ -16,6 +17,12 @@ namespace {
 constexpr std::int64_t staging_bytes = 32 << 20;
 
 const BlockKernels& kernels_for(const WeightView& weight) {
+  if (weight.cols > max_cols) {
+    throw Error(ErrorKind::bad_file, weight.name,
+                "found " + std::to_string(weight.cols) + " columns, expected at most " +
+                    std::to_string(max_cols) + " on a CUDA device",
+                "use --device cpu");
+  }
   const BlockKernels* kernels = find_block_kernels(weight.type->name);
   if (kernels != nullptr) return *kernels;
   throw Error(ErrorKind::bad_file, weight.name,
