@@ -56,6 +56,36 @@ struct Matrix {
   WeightView view;
 };
 
+/// norm_swiglu and matmul_add of a layer, in a step of that kind.
+void check_fused_steps(StepShape::Kind kind) {
+  const auto cuda = gpu();
+  if (!cuda) return;
+  const auto scalar = make_backend("scalar", 1);
+  const Matrix gate("Q4_0", 1536, 576, 6), up("Q4_0", 1536, 576, 7), down("Q6_K", 576, 1536, 8);
+  for (const std::int32_t n_tokens : {1, 5, 40}) {
+    const auto n = static_cast<std::size_t>(n_tokens);
+    INFO(n_tokens << " rows");
+    const std::vector<float> x = normal(n * 576, 9), w = normal(576, 10);
+    const auto run = [&](Backend& backend, const Floats& out, const Floats& mixed, const Floats& room) {
+      const Floats norm(backend, w), h(backend, n * 576);
+      const auto g = backend.ops().prepare(gate.view), u = backend.ops().prepare(up.view),
+                 d = backend.ops().prepare(down.view);
+      backend.run_step({.kind = kind, .n_tokens = n_tokens, .n_sequences = n_tokens}, [&] {
+        backend.ops().norm_swiglu({g.get(), nullptr, mixed.at()}, {u.get(), nullptr, room.at()},
+                                  {out.at(), norm.at(), 1e-5f, h.at()}, n_tokens);
+        backend.ops().matmul_add(out.at(), *d, mixed.at(), n_tokens, h.at());
+      });
+      static_cast<void>(backend.read(out.at(), 4));  // the step has ended before its matrices do
+    };
+    const Floats expected(*scalar, x), expected_mixed(*scalar, n * 1536), expected_room(*scalar, n * 1536);
+    const Floats actual(*cuda, x), actual_mixed(*cuda, n * 1536), actual_room(*cuda, n * 1536);
+    run(*scalar, expected, expected_mixed, expected_room);
+    run(*cuda, actual, actual_mixed, actual_room);
+    require_same(actual_mixed, expected_mixed, 1536, 2e-3);  // two products of 1e-3 each
+    require_same(actual, expected, 576, 2e-3);
+  }
+}
+
 }  // namespace
 
 TEST_CASE("small ops agree with the reference", "[gpu]") {
@@ -169,35 +199,12 @@ TEST_CASE("attention while decoding takes no more memory than was reserved", "[g
   }
 }
 
-TEST_CASE("the fused steps of a layer are what they are made of", "[gpu]") {
-  const auto cuda = gpu();
-  if (!cuda) return;
-  const auto scalar = make_backend("scalar", 1);
-  const Matrix gate("Q4_0", 1536, 576, 6), up("Q4_0", 1536, 576, 7), down("Q6_K", 576, 1536, 8);
-  for (const StepShape::Kind kind : {StepShape::Kind::decode, StepShape::Kind::text}) {
-    for (const std::int32_t n_tokens : {1, 5, 40}) {
-      const auto n = static_cast<std::size_t>(n_tokens);
-      INFO((kind == StepShape::Kind::decode ? "decode, " : "text, ") << n_tokens << " rows");
-      const std::vector<float> x = normal(n * 576, 9), w = normal(576, 10);
-      const auto run = [&](Backend& backend, const Floats& out, const Floats& mixed, const Floats& room) {
-        const Floats norm(backend, w), h(backend, n * 576);
-        const auto g = backend.ops().prepare(gate.view), u = backend.ops().prepare(up.view),
-                   d = backend.ops().prepare(down.view);
-        backend.run_step({.kind = kind, .n_tokens = n_tokens, .n_sequences = n_tokens}, [&] {
-          backend.ops().norm_swiglu({g.get(), nullptr, mixed.at()}, {u.get(), nullptr, room.at()},
-                                    {out.at(), norm.at(), 1e-5f, h.at()}, n_tokens);
-          backend.ops().matmul_add(out.at(), *d, mixed.at(), n_tokens, h.at());
-        });
-        static_cast<void>(backend.read(out.at(), 4));  // the step has ended before its matrices do
-      };
-      const Floats expected(*scalar, x), expected_mixed(*scalar, n * 1536), expected_room(*scalar, n * 1536);
-      const Floats actual(*cuda, x), actual_mixed(*cuda, n * 1536), actual_room(*cuda, n * 1536);
-      run(*scalar, expected, expected_mixed, expected_room);
-      run(*cuda, actual, actual_mixed, actual_room);
-      require_same(actual_mixed, expected_mixed, 1536, 2e-3);  // two products of 1e-3 each
-      require_same(actual, expected, 576, 2e-3);
-    }
-  }
+TEST_CASE("the fused steps of a decoding layer are what they are made of", "[gpu]") {
+  check_fused_steps(StepShape::Kind::decode);
+}
+
+TEST_CASE("the fused steps of a layer that reads text are what they are made of", "[gpu]") {
+  check_fused_steps(StepShape::Kind::text);
 }
 
 }  // namespace cga::test
