@@ -80,10 +80,10 @@ class CudaOps final : public Ops {
   /// For how many tokens a sequence's list has room, and attention's grid: lists of a step that may come
   /// again have room for what it will add, so that it is the same step. Of other steps 0.
   std::int32_t list_bound(std::span<const SequenceRows> rows, bool units) const;
-  /// Whether attention reads units: what reads pages then reads all of their units, which is the same.
   /// Rows that attention's scratch has room for, at most n_rows and at least one.
   /// @param bytes  that a number of rows takes
   std::int32_t rows_at_once(std::int32_t n_rows, const std::function<std::size_t(std::int32_t)>& bytes);
+  /// Whether attention reads units: what reads pages then reads all of their units, which is the same.
   bool reads_units(std::span<const SequenceRows> rows) const;
   static Residents residents_of(const LayerPages& pages) { return {pages.base, pages.scales, pages.layout}; }
 
