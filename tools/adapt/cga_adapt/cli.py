@@ -9,7 +9,7 @@ import time
 import numpy as np
 import torch
 
-from . import checkpoint, grouping, index_stage, picture, quality, sidecar, statistics, tokens, transform, tune
+from . import checkpoint, grouping, index_stage, lora_stage, picture, quality, sidecar, statistics, tokens, transform, tune
 from .model import Channels, Model, capture
 from .progress import say
 from .sidecar import SINKS, Sidecar
@@ -25,12 +25,13 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("cga_adapt", description="Learns a checkpoint's sidecar from text.")
     parser.add_argument("model", help="GGUF file or Hugging Face folder (architectures: llama, qwen2)")
     parser.add_argument("-o", "--output", required=True, type=pathlib.Path, metavar="STEM.cga")
-    parser.add_argument("--stage", choices=("transform", "index"), default="transform", help="what to learn; the index is "
-                        "added to a sidecar with transforms (default %(default)s)")
+    parser.add_argument("--stage", choices=("transform", "index", "lora"), default="transform", help="what to learn; the index is "
+                        "added to a sidecar with transforms, adapters (lora) to one with an index (default %(default)s)")
     parser.add_argument("--text", required=True, nargs="+", help="calibration text: files (.xz, .bz2 too) or folders of them")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of calibration text, an equal share of each file "
                         "(default %(default)s)")
-    parser.add_argument("--seq-len", type=int, help="tokens read in one go (default 4096, for the index 8192)")
+    parser.add_argument("--seq-len", type=int, help="tokens read in one go (default 4096, for the index 8192, for "
+                        "adapters 16384)")
     parser.add_argument("--group-layers", type=int, help="layers that share a latent (default: the smallest transforms "
                         "under --max-bytes whose error on kept-out text is --within of the best)")
     parser.add_argument("--max-bytes", type=int, default=MAX_BYTES, help="of all transforms together (default %(default)s)")
@@ -45,8 +46,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
                         f"sequence of {tune.LENGTH} tokens each (default %(default)s; 240 are 3 minutes on a GPU for SmolLM2)")
     parser.add_argument("--stats", help="file where statistics are kept, and picked up again if it exists")
     index_stage.add_options(parser)
+    lora_stage.add_options(parser)
     options = parser.parse_args(arguments)
-    options.seq_len = options.seq_len or {"transform": 4096, "index": 8192}[options.stage]
+    options.seq_len = options.seq_len or {"transform": 4096, "index": 8192, "lora": 16384}[options.stage]
     return options
 
 
@@ -178,6 +180,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.stage == "index":
             index_stage.index(options, files)
+        elif options.stage == "lora":
+            lora_stage.lora(options, files)
         else:
             adapt(options)
     except (OSError, ValueError) as error:

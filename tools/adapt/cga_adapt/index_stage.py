@@ -222,7 +222,8 @@ def index(options: argparse.Namespace, files) -> None:
 
 def write(card: Sidecar, training: Training, d: Design, about: dict, rows: list[dict], path: pathlib.Path) -> None:
     rounded = lambda v: float(f"{v:.5g}") if isinstance(v, float) else v
-    card.anchors = training.anchors()
+    card.anchors, card.adapters = training.anchors(), []  # adapters were trained behind another choice
+    card.metadata.pop("lora", None)
     card.metadata |= {"select_layers": list(d.groups), "index_heads": d.heads, "index_width": d.width, "index_training": about,
                       "index_quality": [{k: rounded(v) for k, v in r.items()} for r in rows]}
     card.write(path)

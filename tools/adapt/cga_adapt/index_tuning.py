@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint as recompute
 
 from . import index, index_training, replayed, targets
 from .index_training import Scorer, Training
-from .model import Model, dense, rotate
+from .model import Added, Model, dense
 from .sidecar import UNIT
 
 
@@ -39,20 +39,22 @@ class Clean:
     keys: list[torch.Tensor]     # [n, n_kv_heads, d], rotated
     values: list[torch.Tensor]
     hidden: torch.Tensor         # [t, dim], at the positions
-    mass: torch.Tensor           # [n_layers, 2, t, units], as targets.measure gives it
+    mass: torch.Tensor | None    # [n_layers, 2, t, units], as targets.measure gives it, where asked for
 
 
 @torch.no_grad()
-def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: int, target: str = "mass") -> Clean:
+def observe(model: Model, ids: torch.Tensor, positions: torch.Tensor, window: int,
+            target: str | None = "mass") -> Clean:
     inputs, keys, values, masses = [], [], [], []
 
     def attend(layer, q, k, v):
         keys.append(k)
         values.append(v)
-        masses.append(targets.measure(target, q[positions], k, v, positions, window))
+        if target:
+            masses.append(targets.measure(target, q[positions], k, v, positions, window))
         return dense(layer, q, k, v)
     hidden = model.hidden(ids, attend, lambda layer, h: inputs.append(h))
-    return Clean(inputs, keys, values, hidden[positions], torch.stack(masses))
+    return Clean(inputs, keys, values, hidden[positions], torch.stack(masses) if target else None)
 
 
 def spread(scores: torch.Tensor, allowed: torch.Tensor) -> torch.Tensor:
@@ -110,7 +112,7 @@ def divergence(model: Model, full: torch.Tensor, other: torch.Tensor) -> torch.T
 
 
 def choosing(model: Model, scorers: list[Scorer], clean: Clean, ids: torch.Tensor, positions: torch.Tensor, window: int,
-             budget: int, softness: float | torch.Tensor | None) -> tuple[torch.Tensor, list[torch.Tensor]]:
+             budget: int, softness: float | torch.Tensor | None, added: Added | None = None) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """Last hidden states [t, dim] of the queries at `positions` behind their gates, and each scorer's scores [t, units].
     Without softness, gates are open or shut."""
     cos, sin = model.angles(torch.arange(len(ids), device=ids.device))
@@ -123,7 +125,7 @@ def choosing(model: Model, scorers: list[Scorer], clean: Clean, ids: torch.Tenso
     def layer(l: int, x: torch.Tensor, log_gates: torch.Tensor) -> torch.Tensor:
         # model._layer computes keys and values of the queries, too: they are not read
         read = lambda _, q, k, v: attend(q, clean.keys[l], clean.values[l], positions, log_gates)
-        return model._layer(l, x, own_cos, own_sin, read, None)
+        return model._layer(l, x, own_cos, own_sin, read, None, added)
     for l in range(model.config.n_layers):
         if l in by_layer:
             h = model.norm(x, model.weights[f"blk.{l}.attn_norm.weight"])

@@ -2,6 +2,7 @@
 measures or changes is the post-RoPE keys and the values between projection and attention."""
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +14,15 @@ from .sidecar import PAGE
 # (layer, q [t, n_heads, d], k [t, n_kv_heads, d], v like k) → [t, n_heads, d]; k and q are rotated
 Attention = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 Watch = Callable[[int, torch.Tensor], None]  # (layer, normed attention input [t, dim]), before the layer's attention
+
+
+
+class Added(Protocol):
+    """What is added to a layer's queries, before their rotation, and to its attention's output."""
+
+    def query(self, layer: int, h: torch.Tensor) -> torch.Tensor: ...   # h: [t, dim] → [t, n_heads * head_dim]
+
+    def output(self, layer: int, o: torch.Tensor) -> torch.Tensor: ...  # o: [t, n_heads * head_dim] → [t, dim]
 
 
 def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -51,14 +61,18 @@ class Model:
         return (y * torch.rsqrt(y.square().mean(-1, keepdim=True) + self.config.eps)).to(self.dtype) * weight
 
     def _layer(self, l: int, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, attend: Attention,
-               watch: Watch | None) -> torch.Tensor:
+               watch: Watch | None, added: Added | None = None) -> torch.Tensor:
         c, w = self.config, lambda role, kind="weight": self.weights.get(f"blk.{l}.{role}.{kind}")
         h = self.norm(x, w("attn_norm"))
         if watch:
             watch(l, h)
-        q, k, v = (F.linear(h, w(r), w(r, "bias")).unflatten(-1, (-1, c.head_dim)) for r in ("attn_q", "attn_k", "attn_v"))
-        o = attend(l, rotate(q, cos, sin), rotate(k, cos, sin), v)
-        x = x + F.linear(o.flatten(1).to(self.dtype), w("attn_output"))
+        q, k, v = (F.linear(h, w(r), w(r, "bias")) for r in ("attn_q", "attn_k", "attn_v"))
+        if added:
+            q = q + added.query(l, h)
+        q, k, v = (y.unflatten(-1, (-1, c.head_dim)) for y in (q, k, v))
+        o = attend(l, rotate(q, cos, sin), rotate(k, cos, sin), v).flatten(1).to(self.dtype)
+        y = F.linear(o, w("attn_output"))
+        x = x + (y + added.output(l, o) if added else y)
         h = self.norm(x, w("ffn_norm"))
         return x + F.linear(F.silu(F.linear(h, w("ffn_gate"))) * F.linear(h, w("ffn_up")), w("ffn_down"))
 

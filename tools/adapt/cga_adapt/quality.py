@@ -69,13 +69,17 @@ def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, coded_k: torch.Ten
 
 def compare(model: Model, full: torch.Tensor, other: torch.Tensor, ids: torch.Tensor, first: int) -> np.ndarray:
     """[4, positions]: KL, negative log-likelihood of the next token under both, top-1 agreement; f64."""
+    return compare_rows(model, full[first:-1], other[first:-1], ids[first + 1:])
+
+
+def compare_rows(model: Model, full: torch.Tensor, other: torch.Tensor, following: torch.Tensor) -> np.ndarray:
+    """As compare(), of rows [t, dim] at any positions, with the token that follows each."""
     columns = []
-    for a in range(first, len(ids) - 1, HEAD_ROWS):
-        b = min(len(ids) - 1, a + HEAD_ROWS)
-        p, q = (model.logits(h[a:b]).log_softmax(-1) for h in (full, other))
-        following = ids[a + 1:b + 1, None]
-        columns.append(torch.stack([(p.exp() * (p - q)).sum(-1), -p.gather(1, following)[:, 0],
-                                    -q.gather(1, following)[:, 0], (p.argmax(-1) == q.argmax(-1)).float()]))
+    for a in range(0, len(following), HEAD_ROWS):
+        p, q = (model.logits(h[a:a + HEAD_ROWS]).log_softmax(-1) for h in (full, other))
+        own = following[a:a + HEAD_ROWS, None]
+        columns.append(torch.stack([(p.exp() * (p - q)).sum(-1), -p.gather(1, own)[:, 0], -q.gather(1, own)[:, 0],
+                                    (p.argmax(-1) == q.argmax(-1)).float()]))
     return torch.cat(columns, 1).double().cpu().numpy()
 
 

@@ -46,15 +46,21 @@ class Replayed:
 
 
 def adam(parameters, rate: float, device: torch.device) -> torch.optim.Optimizer:
-    """AdamW without decay whose rate set_rate() can change between replays."""
+    """AdamW without decay whose rate set_rate() can change between replays. A group of parameters may have a "scale",
+    which its rate is multiplied by."""
     cuda = device.type == "cuda"
-    return torch.optim.AdamW(parameters, lr=torch.tensor(rate, device=device) if cuda else rate, weight_decay=0,
-                             betas=(0.9, 0.98), fused=cuda, capturable=cuda)
+    optimiser = torch.optim.AdamW(parameters, lr=torch.tensor(rate, device=device) if cuda else rate, weight_decay=0,
+                                  betas=(0.9, 0.98), fused=cuda, capturable=cuda)
+    for group in optimiser.param_groups:
+        if cuda:
+            group["lr"] = group["lr"].clone()  # groups would share one
+    return optimiser
 
 
 def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     for group in optimiser.param_groups:
+        scaled = rate * group.get("scale", 1.0)
         if torch.is_tensor(group["lr"]):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(scaled)
         else:
-            group["lr"] = rate
+            group["lr"] = scaled

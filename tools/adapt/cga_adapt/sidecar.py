@@ -8,7 +8,7 @@ import os
 import numpy as np
 import torch
 
-from . import __version__, index, safetensors_file
+from . import __version__, adapter, index, safetensors_file
 from .layout import PAGE, SINKS, UNIT
 
 ROWS = 128  # channels that share a scale of the int8 basis
@@ -65,6 +65,7 @@ class Sidecar:
     metadata: dict
     groups: list[Group]
     anchors: list["index.Anchor"] = dataclasses.field(default_factory=list)  # none where no index was trained
+    adapters: list["adapter.Adapter"] = dataclasses.field(default_factory=list)  # a layer each, or none
 
     def write(self, path: str | os.PathLike) -> None:
         tensors = {}
@@ -72,6 +73,8 @@ class Sidecar:
             tensors |= group.tensors(f"group.{g}")
         for anchor in self.anchors:
             tensors |= anchor.tensors()
+        for layer, own in enumerate(self.adapters):
+            tensors |= own.tensors(layer)
         text = {k: v if isinstance(v, str) else json.dumps(v, separators=(",", ":")) for k, v in self.metadata.items()}
         safetensors_file.write(path, tensors, text)
 
@@ -84,7 +87,18 @@ class Sidecar:
             raise ValueError(f"{path}: not a sidecar of format version 1")
         sizes = metadata.get("select_layers", [])
         return Sidecar(metadata, [Group.from_tensors(tensors, f"group.{g}") for g in range(len(metadata["group_layers"]))],
-                       [index.Anchor.from_tensors(tensors, sum(sizes[:i]), n) for i, n in enumerate(sizes)])
+                       [index.Anchor.from_tensors(tensors, sum(sizes[:i]), n) for i, n in enumerate(sizes)],
+                       read_adapters(path, tensors, metadata))
+
+
+def read_adapters(path: str | os.PathLike, tensors: dict[str, np.ndarray], metadata: dict) -> list["adapter.Adapter"]:
+    if "lora" not in metadata:
+        return []
+    shape = metadata["lora"]["rank"], metadata["dim"], metadata["n_heads"] * metadata["head_dim"]
+    try:
+        return [adapter.Adapter.from_tensors(tensors, layer, *shape) for layer in range(metadata["n_layers"])]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def fingerprint(architecture: str, shape: tuple[int, int, int, int, int], vectors: list[np.ndarray]) -> str:
