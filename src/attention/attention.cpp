@@ -46,15 +46,34 @@ void attend(Ops& ops, const AttentionShape& shape, const LayerKv& kv, const Atte
               .residents = kv.residents});
 }
 
+/// out += up(down(x)) of some rows.
+/// @param x     [n_tokens, cols]
+/// @param out   [n_tokens, rows]
+/// @param room  as large as out
+void add_low_rank(Ops& ops, const AdaptedRows& adapted, const LowRank& matrices, const NormedRows& x,
+                  float* out, float* room) {
+  if (adapted.rows.empty()) return;
+  const std::int64_t cols = matrices.down->cols, rows = matrices.up->rows;
+  for (const RowRange& range : adapted.rows) {
+    const MatmulTarget narrow{matrices.down, nullptr, adapted.narrow};
+    const NormedRows own{x.x + range.first * cols, x.weight, x.eps, x.h + range.first * cols};
+    ops.norm_matmul({&narrow, 1}, own, range.count);
+    ops.matmul_add(out + range.first * rows, *matrices.up, adapted.narrow, range.count,
+                   room + range.first * rows);
+  }
+}
+
 }  // namespace
 
 void run_attention(Ops& ops, const AttentionShape& shape, const AttentionWeights& weights, const LayerKv& kv,
                    const AttentionBatch& batch, const AttentionBuffers& scratch, const NormedRows& input,
                    float* x) {
   project(ops, weights, batch, scratch, input);
+  add_low_rank(ops, kv.adapted, kv.adapted.query, input, scratch.q, scratch.mixed);
   append(ops, shape, kv, batch, scratch);
   attend(ops, shape, kv, scratch);
   ops.matmul_add(x, *weights.output, scratch.mixed, batch.n_tokens, input.h);
+  add_low_rank(ops, kv.adapted, kv.adapted.output, {.x = scratch.mixed, .h = scratch.mixed}, x, input.h);
 }
 
 }  // namespace cga

@@ -11,12 +11,30 @@
 
 namespace cga {
 
+/// Matrices whose product stands beside a projection: up(down(x)).
+struct LowRank {
+  const PreparedWeight* down = nullptr;  // [rank, cols]
+  const PreparedWeight* up = nullptr;    // [rows, rank]
+};
+
+struct RowRange {
+  std::int32_t first = 0, count = 0;  // of the batch
+};
+
+/// Rows whose queries, and what attention gives back, go through low-rank matrices, too.
+struct AdaptedRows {
+  std::span<const RowRange> rows;  // none: no matrices are there
+  LowRank query, output;
+  float* narrow = nullptr;  // [most rows of a range, rank], f32: room
+};
+
 struct LayerKv {
   LayerPages pages;
   std::span<const SequenceRows> appended;  // the batch's rows, by pages: where its keys and values go
   std::span<const SequenceRows> read;      // the batch's rows, by pages or by units: what each attends to
   LayerPages residents = {};               // of units that `read` names
-  float* mass = nullptr;                   // [n_tokens, mass_stride]: if there, gets Ops::attention_mass
+  AdaptedRows adapted = {};
+  float* mass = nullptr;  // [n_tokens, mass_stride]: if there, gets Ops::attention_mass
   std::int64_t mass_stride = 0;
 };
 

@@ -35,6 +35,9 @@ CompactCache::CompactCache(Backend& backend, const KvLayout& layout, const Sidec
   if (settings.selection == Selection::index) {
     index_.emplace(backend, sidecar, frame, div_up(n_ctx, page_tokens) * n_sequences);
   }
+  if (settings.selection != Selection::all && !sidecar.adapters().empty()) {
+    adapters_.emplace(backend, sidecar, frame.pairs);
+  }
 }
 
 std::vector<LayerPages> CompactCache::layers(LayerRange range) const {

@@ -10,6 +10,7 @@
 
 #include "cache/page_memory.h"
 #include "cache/page_pool.h"
+#include "cga/adapters.h"
 #include "cga/archive.h"
 #include "cga/compact_plan.h"
 #include "cga/index.h"
@@ -146,6 +147,7 @@ class CompactCache {
   PagePool pool_;  // of memory_: exact pages and those of residents
   Archive archive_;
   std::optional<Index> index_;
+  std::optional<Adapters> adapters_;  // none: rows that leave something unread are as others
   std::vector<SelectRange> select_groups_;
   ReuseCounts counts_;
 };

@@ -30,6 +30,9 @@ CompactStep::CompactStep(CompactCache& cache, std::span<CompactSequence* const> 
     const std::int64_t units = (row.position + row.n_tokens) / unit_tokens + 1;
     mass_stride_ = std::max(mass_stride_, units + page_units);
   }
+  for (std::size_t s = 0; s < rows_.size() && cache.adapters_; ++s) {
+    if (chooses(s)) adapted_.push_back({rows_[s].first_row, rows_[s].n_tokens});
+  }
   for (CompactSequence* sequence : sequences_) {
     has_chosen_.push_back(sequence->has_chosen_);
     sequence->has_chosen_ = true;
@@ -37,6 +40,15 @@ CompactStep::CompactStep(CompactCache& cache, std::span<CompactSequence* const> 
   if (cache.index() != nullptr) {
     index_.emplace(*cache.index(), with_pages(sequences, rows, &CompactSequence::index_pages));
   }
+}
+
+std::int32_t CompactStep::n_eligible(std::size_t sequence) const {
+  return std::max(0, page_units * sequences_[sequence]->n_archived() - 1);
+}
+
+bool CompactStep::chooses(std::size_t sequence) const {
+  const CompactSettings& settings = cache_.settings();
+  return settings.selection != Selection::all && n_eligible(sequence) > settings.budget_units();
 }
 
 LayerKv CompactStep::layer(std::int32_t index, const NormedRows& input) {
@@ -55,12 +67,8 @@ void CompactStep::begin_group(std::size_t group, const NormedRows& input) {
     const std::int64_t floats = n_tokens_ * mass_stride_;
     mass_ = cache_.backend().allocate(static_cast<std::size_t>(floats) * sizeof(float), "attention mass");
   }
-  const CompactSettings& settings = cache_.settings();
   for (std::size_t s = 0; s < rows_.size(); ++s) {
-    const std::int32_t n_eligible = std::max(0, page_units * sequences_[s]->n_archived() - 1);
-    const bool all =
-        settings.selection == Selection::all || observes_ || n_eligible <= settings.budget_units();
-    all ? read_everything(s, n_eligible) : choose(s, group, n_eligible);
+    chooses(s) && !observes_ ? choose(s, group, n_eligible(s)) : read_everything(s, n_eligible(s));
   }
   if (!scored_.empty()) score(group, input);
   for (std::size_t s = 0; s < rows_.size(); ++s) {
@@ -259,6 +267,7 @@ LayerKv CompactStep::layer_kv(std::int32_t index) {
     read_[i].units = std::span(ids_).subspan(ids_at_[i], end - ids_at_[i]);
   }
   LayerKv kv{cache_.memory().layer(index), rows_, read_, residents};
+  if (!adapted_.empty() && !observes_) kv.adapted = cache_.adapters_->of(index, adapted_);
   if (observes_) {
     kv.mass = mass_->as<float>();
     kv.mass_stride = mass_stride_;

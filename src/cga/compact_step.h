@@ -38,6 +38,9 @@ class CompactStep final : public KvStep {
     std::int32_t shared = 0;
   };
 
+  /// Whether a sequence's rows choose: there is more than they may read.
+  bool chooses(std::size_t sequence) const;
+  std::int32_t n_eligible(std::size_t sequence) const;
   void begin_group(std::size_t group, const NormedRows& input);
   void read_everything(std::size_t sequence, std::int32_t n_eligible);
   void choose(std::size_t sequence, std::size_t group, std::int32_t n_eligible);
@@ -54,6 +57,7 @@ class CompactStep final : public KvStep {
   CompactCache& cache_;
   std::vector<CompactSequence*> sequences_;
   std::vector<SequenceRows> rows_;  // by pages
+  std::vector<RowRange> adapted_;   // rows that leave something unread
   std::vector<bool> has_chosen_;    // [sequences_.size()]: whether an earlier choice may serve the first rows
   std::optional<IndexStep> index_;
   bool observes_ = false;

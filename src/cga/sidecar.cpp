@@ -46,6 +46,18 @@ SelectGroup read_anchor(const SafetensorsFile& file, const SidecarMetadata& meta
   return group;
 }
 
+LayerAdapter read_adapter(const SafetensorsFile& file, const BaseModel& base, std::int32_t layer) {
+  const SidecarTensors reader(file, "lora." + std::to_string(layer) + ".");
+  constexpr std::int64_t most_ranks = 1024;
+  const std::int64_t dim = base.dim, q_dim = std::int64_t{base.n_heads} * base.head_dim;
+  LayerAdapter adapter{.rank = reader.first_size("q_down", 2, most_ranks)};
+  adapter.q_down = reader.halves("q_down", {adapter.rank, dim});
+  adapter.q_up = reader.halves("q_up", {q_dim, adapter.rank});
+  adapter.o_down = reader.halves("o_down", {adapter.rank, q_dim});
+  adapter.o_up = reader.halves("o_up", {dim, adapter.rank});
+  return adapter;
+}
+
 std::int64_t n_channels(const SafetensorsFile& file, const BaseModel& base, std::int32_t n_layers) {
   const std::int64_t n = std::int64_t{2} * n_layers * base.n_kv_heads * base.head_dim;
   if (n % basis_scale_channels != 0) {
@@ -72,6 +84,18 @@ Sidecar::Sidecar(SafetensorsFile file) : file_(std::move(file)), metadata_(read_
     select_groups_.push_back(read_anchor(file_, metadata_, {first_layer, first_layer + n_layers}));
     first_layer += n_layers;
   }
+  // Without an index nothing is left unread.
+  if (select_groups_.empty() || !SidecarTensors(file_, "lora.0.").has("q_down")) return;
+  for (std::int32_t layer = 0; layer < metadata_.base.n_layers; ++layer) {
+    adapters_.push_back(read_adapter(file_, metadata_.base, layer));
+  }
+}
+
+std::int64_t Sidecar::adapter_bytes() const {
+  const std::int64_t q_dim = std::int64_t{metadata_.base.n_heads} * metadata_.base.head_dim;
+  std::int64_t bytes = 0;
+  for (const LayerAdapter& adapter : adapters_) bytes += 4 * adapter.rank * (metadata_.base.dim + q_dim);
+  return bytes;
 }
 
 std::int64_t Sidecar::index_bytes() const {

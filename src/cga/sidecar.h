@@ -34,6 +34,16 @@ struct SelectGroup {
   const float* bias = nullptr;            // [heads], f32
 };
 
+/// Low-rank matrices beside a layer's query and output projections, for queries that leave something of the
+/// archive unread (docs/sidecar.md, "Adapters").
+struct LayerAdapter {
+  std::int64_t rank = 0;
+  const std::uint16_t* q_down = nullptr;  // [rank, dim], f16
+  const std::uint16_t* q_up = nullptr;    // [n_heads * head_dim, rank], f16
+  const std::uint16_t* o_down = nullptr;  // [rank, n_heads * head_dim], f16
+  const std::uint16_t* o_up = nullptr;    // [dim, rank], f16
+};
+
 class Sidecar {
  public:
   /// @throws Error (io) for a file that cannot be opened, (bad_file) naming what is wrong in it
@@ -44,8 +54,10 @@ class Sidecar {
   const SidecarMetadata& metadata() const { return metadata_; }
   std::span<const LayerGroup> groups() const { return groups_; }
   std::span<const SelectGroup> select_groups() const { return select_groups_; }  // none: it has no index
+  std::span<const LayerAdapter> adapters() const { return adapters_; }           // one a layer; or none
   std::int64_t transform_bytes() const;
-  std::int64_t index_bytes() const;  // of the anchors' matrices
+  std::int64_t index_bytes() const;    // of the anchors' matrices
+  std::int64_t adapter_bytes() const;  // of the adapters' matrices
 
   /// How the sidecar and a model differ ("made for n_layers 30, the model has 24"); empty if they belong
   /// together. Reads the model's norms and biases.
@@ -59,6 +71,7 @@ class Sidecar {
   SidecarMetadata metadata_;
   std::vector<LayerGroup> groups_;
   std::vector<SelectGroup> select_groups_;
+  std::vector<LayerAdapter> adapters_;
 };
 
 }  // namespace cga

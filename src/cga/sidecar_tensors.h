@@ -51,6 +51,8 @@ class SidecarTensors {
     return shape[0];
   }
 
+  bool has(std::string_view name) const { return file_.find(prefix_ + std::string(name)) != nullptr; }
+
   template <class T>
   const T* values(std::string_view name, std::string_view dtype, const Shape& shape) const {
     const Safetensor& tensor = find(name);

@@ -167,6 +167,7 @@ MemoryPlan plan_memory(const EngineOptions& options, const ModelFile& file, cons
       bytes.index_page = index.page_bytes;
       plan.transform += index.matrix_bytes;
     }
+    if (sidecar != nullptr && options.kv_select != KvSelect::all) plan.transform += sidecar->adapter_bytes();
   }
   plan.scratch += ops.work_bytes(work);
   const KvUsage usage = kv_usage(options, hparams, bytes, options.n_ctx);

@@ -119,6 +119,9 @@ struct Parts {
   std::vector<std::uint16_t> query, key, weight;
   std::vector<float> bias = {0.5f, -0.5f};
   std::vector<std::int64_t> query_shape = {2, 8, 64}, key_shape = {1, 8, 64};
+  // Adapters, if `with_adapters` was called.
+  std::vector<std::uint16_t> q_down, q_up, o_down, o_up;
+  std::vector<std::int64_t> q_up_shape = {64, 1};
 
   Parts& with_index() {
     metadata["select_layers"] = "[1]";
@@ -130,6 +133,12 @@ struct Parts {
     query.assign(2 * 8 * 64, f32_to_f16(0.1f));
     key.assign(8 * 64, f32_to_f16(0.1f));
     weight.assign(2 * 64, f32_to_f16(0.1f));
+    return *this;
+  }
+
+  /// Adapters of one rank.
+  Parts& with_adapters() {
+    q_down.assign(64, f32_to_f16(0.1f)), o_down = q_down, q_up = q_down, o_up = q_down;
     return *this;
   }
 
@@ -151,6 +160,10 @@ struct Parts {
     if (!anchor.empty()) {
       writer.add(anchor + "bias", "F32", {2}, bias).add(anchor + "query", "F16", query_shape, query);
       writer.add(anchor + "key", "F16", key_shape, key).add(anchor + "weight", "F16", {2, 64}, weight);
+    }
+    if (!q_down.empty()) {
+      writer.add("lora.0.q_down", "F16", {1, 64}, q_down).add("lora.0.q_up", "F16", q_up_shape, q_up);
+      writer.add("lora.0.o_down", "F16", {1, 64}, o_down).add("lora.0.o_up", "F16", {64, 1}, o_up);
     }
     return writer.bytes();
   }
@@ -306,6 +319,29 @@ TEST_CASE("a single wrong part of an index is named", "[sidecar]") {
     INFO(damage.expected << " / " << refusal);
     CHECK(refusal.find("x.cga: " + std::string(damage.expected)) == 0);
   }
+}
+
+const Damage adapter_damages[] = {
+    {[](Parts& p) {
+       p.q_up_shape = {1, 64};
+     },
+     "tensor lora.0.q_up: found F16 [1, 64], expected F16 [64, 1]"},
+    {[](Parts& p) { p.o_up[5] = 0x7c00; }, "tensor lora.0.o_up: found inf at 5, expected finite numbers"},
+};
+
+TEST_CASE("a single wrong part of adapters is named; without an index they are ignored", "[sidecar]") {
+  for (const Damage& damage : adapter_damages) {
+    Parts parts;
+    damage.apply(parts.with_index().with_adapters());
+    const std::string refusal = refusal_of(parts.bytes());
+    INFO(damage.expected << " / " << refusal);
+    CHECK(refusal.find("x.cga: " + std::string(damage.expected)) == 0);
+  }
+  const Sidecar sidecar(SafetensorsFile("x.cga", Parts().with_index().with_adapters().bytes()));
+  REQUIRE(sidecar.adapters().size() == 1);
+  CHECK(sidecar.adapters()[0].rank == 1);
+  CHECK(sidecar.adapter_bytes() == 4 * 2 * 64);
+  CHECK(Sidecar(SafetensorsFile("x.cga", Parts().with_adapters().bytes())).adapters().empty());
 }
 
 TEST_CASE("every truncation of a sidecar is refused", "[sidecar]") {

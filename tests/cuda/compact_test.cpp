@@ -14,7 +14,7 @@ namespace {
 EngineOptions tiny(const std::string& device) {
   EngineOptions result;
   result.model = CGA_VECTORS "/tiny/qwen2-mixed.gguf";
-  result.sidecar = CGA_VECTORS "/index/two.cga";
+  result.sidecar = CGA_VECTORS "/index/adapted.cga";
   result.device = device;
   result.kv = KvType::cga;
   result.n_ctx = 768;

@@ -26,7 +26,8 @@ inline EngineOptions purity_options(const std::string& device, Random& random) {
   };
   EngineOptions result;
   result.model = CGA_VECTORS "/tiny/qwen2-mixed.gguf";
-  result.sidecar = CGA_VECTORS "/index/" + std::string(below(random, 2) == 0 ? "one" : "two") + ".cga";
+  const std::string sidecars[] = {"one", "two", "adapted"};
+  result.sidecar = CGA_VECTORS "/index/" + sidecars[below(random, 3)] + ".cga";
   result.device = device;
   result.kv = KvType::cga;
   result.n_ctx = 512;

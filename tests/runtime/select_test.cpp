@@ -59,7 +59,7 @@ std::vector<float> run(const EngineOptions& some, std::span<const TokenId> token
 
 TEST_CASE("with the index, pieces and residents change no logit, however many tokens share a choice") {
   const std::string device = GENERATE("scalar", "cpu");
-  const std::string sidecar = GENERATE("one", "two");
+  const std::string sidecar = GENERATE("one", "two", "adapted");
   const std::vector<TokenId> tokens = random_text(470);
   for (const std::int32_t refresh : {1, 4, 64}) {
     EngineOptions some = options(device, sidecar);
@@ -75,6 +75,18 @@ TEST_CASE("with the index, pieces and residents change no logit, however many to
       }
     }
   }
+}
+
+TEST_CASE("adapters work where something is left unread, and nowhere else") {
+  const std::string device = GENERATE("scalar", "cpu");
+  const std::vector<TokenId> tokens = random_text(470);
+  // The same index, with and without adapters.
+  EngineOptions without = options(device, "two"), with = options(device, "adapted");
+  CHECK_FALSE(run(with, tokens, {170}) == run(without, tokens, {170}));
+  without.kv_budget = with.kv_budget = 768;
+  CHECK((run(with, tokens, {170}) == run(without, tokens, {170})));
+  without.kv_select = with.kv_select = KvSelect::all;
+  CHECK((run(with, tokens, {170}) == run(without, tokens, {170})));
 }
 
 TEST_CASE("a budget that covers the archive reads it all; a smaller one does not") {
