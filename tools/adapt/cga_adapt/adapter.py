@@ -6,7 +6,8 @@ Of layer l, for a row that leaves units unread, with h its normed attention inpu
     q = W_q h + b_q + q_up (q_down h)        y = W_o o + o_up (o_down o)
 
 A row that reads all there is goes through the plain model, and so do keys and values: what is archived is the same
-with and without. The index's queries have no matrices here; they see h, which the layers below have changed."""
+with and without. The index's queries have no matrices here; they see h, which the layers below have changed. Rows of q_up are
+in half-split order, as keys are in docs/sidecar.md; q is rotated after the sum."""
 
 import dataclasses
 

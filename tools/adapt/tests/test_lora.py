@@ -12,7 +12,9 @@ from cga_adapt import cli, index, index_tuning, lora_stage, lora_training, repla
 from cga_adapt.adapter import Adapter, Rows, leaves_unread
 from cga_adapt.index_training import Design, Training
 from cga_adapt.lora_training import Settings, Tuning
+from cga_adapt.model import Model
 from cga_adapt.sidecar import Sidecar
+from cga_adapt.tokens import Text
 
 MODEL = VECTORS / "tiny" / "qwen2-mixed.gguf"
 WINDOW = 64
@@ -111,7 +113,7 @@ def test_every_kind_of_matrix_has_its_own_step():
 def test_a_few_steps_lower_the_divergence_and_leave_the_index_alone(tiny):
     _, model = tiny("qwen2-mixed")
     tuning = Tuning(model, anchors(model), SETTINGS)
-    text = [lora_training.Text("a", sequence(0))]
+    text = [Text("a", sequence(0))]
     kl = lambda adapters: [r["kl"] for r in lora_training.measure(model, tuning.anchors, adapters, text, SETTINGS)]
     before = kl(None)
     weights = {name: w.clone() for name, w in model.weights.items()}
@@ -135,6 +137,35 @@ def test_resumed_is_as_uninterrupted(tiny, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters()))
     with pytest.raises(ValueError, match="other texts or settings"):
         second.resume(tmp_path / "state", "another run")
+
+
+def test_products_are_in_the_models_type_and_what_learns_is_in_f32(tiny):
+    source, _ = tiny("qwen2-mixed")
+    model = Model(source, "cpu", torch.bfloat16)
+    tuning = Tuning(model, anchors(model), SETTINGS)
+    lora_training.run(tuning, sequence, 3)
+    assert tuning.losses().isfinite().all() and all(p.dtype == torch.float32 for p in tuning.parameters())
+    h = torch.randn(2, model.config.dim, dtype=torch.bfloat16)
+    assert Rows(tuning.adapters, torch.ones(2, 1, dtype=torch.bool)).query(0, h).dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_replayed_steps_are_the_steps(tiny, tmp_path):
+    """On a GPU, where steps are captured after a few: the same as steps that are not, and resumed in the middle."""
+    source, _ = tiny("qwen2-mixed")
+    model = Model(source, "cuda", torch.float32)
+    plain, whole, first, second = (Tuning(model, anchors(model), SETTINGS) for _ in range(4))
+    plain._learn = plain.learn
+    for tuning, until in ((plain, 16), (whole, 16), (first, 9)):
+        lora_training.run(tuning, sequence, until)
+    first.save(tmp_path / "state", "run")
+    second.resume(tmp_path / "state", "run")
+    lora_training.run(second, sequence, 16)
+    assert len(whole._learn.captured) == 2
+    for other in (whole, second):
+        assert torch.allclose(other.losses(), plain.losses(), rtol=1e-3)
+        for a, b in zip(other.parameters(), plain.parameters()):
+            assert (a - b).norm() < 1e-2 * b.norm()
 
 
 def test_quality_is_measured_where_a_token_follows():
