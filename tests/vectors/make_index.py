@@ -5,6 +5,7 @@ by one of them.
 
   one.cga, two.cga     sidecars (docs/sidecar.md) whose transform and index are random: one anchor for both layers, with
                        keys from both; two anchors, each for its own
+  adapted.cga          two.cga with random adapters of rank 8
   one.safetensors      h.<l> F32 [t, dim]          attention inputs of layer l
                        chosen.<k> I32 [rows, k]    units that the last 64 of the t tokens choose among units 1 to 20, the best k
 """
@@ -15,6 +16,7 @@ import torch
 
 from make_codec import HERE, checkpoint, random_group, safetensors_file, sidecar
 from cga_adapt import index
+from cga_adapt.adapter import Adapter
 from cga_adapt.sidecar import Sidecar
 
 HEADS, WIDTH, N_TOKENS, ROWS, LAST = 5, 24, 400, 64, 21
@@ -46,6 +48,16 @@ def make(name: str, seed: int, source: checkpoint.Checkpoint, select: list[int])
     return made
 
 
+def adapt(made: Sidecar, source: checkpoint.Checkpoint) -> None:
+    rng = np.random.default_rng(4)
+    c, rank = source.config, 8
+    random = lambda rows, cols: torch.from_numpy(rng.normal(size=(rows, cols)) * 0.5 / np.sqrt(cols)).half()
+    made.adapters = [Adapter(**{field: random(*shape) for field, shape in
+                                Adapter.shapes(rank, c.dim, c.n_heads * c.head_dim).items()}) for _ in range(c.n_layers)]
+    made.metadata["lora"] = {"rank": rank}
+    made.write(HERE / "index" / "adapted.cga")
+
+
 def choices(made: Sidecar, source: checkpoint.Checkpoint) -> None:
     rng = np.random.default_rng(9)
     c, anchor = source.config, made.anchors[0]
@@ -68,4 +80,4 @@ if __name__ == "__main__":
     (HERE / "index").mkdir(exist_ok=True)
     tiny = checkpoint.load(HERE / "tiny" / "qwen2-mixed.gguf")
     choices(make("one", 1, tiny, [2]), tiny)
-    make("two", 2, tiny, [1, 1])
+    adapt(make("two", 2, tiny, [1, 1]), tiny)
