@@ -9,7 +9,8 @@ namespace {
 
 std::unique_ptr<PreparedWeight> prepare(Ops& ops, const std::uint16_t* data, std::int64_t rows,
                                         std::int64_t cols) {
-  return ops.prepare({"adapter", find_weight_type("F16"), rows, cols, reinterpret_cast<const std::byte*>(data)});
+  return ops.prepare(
+      {"adapter", find_weight_type("F16"), rows, cols, reinterpret_cast<const std::byte*>(data)});
 }
 
 /// Rows of heads in half-split order, (i, i + head_dim/2), as rows in interleaved order, (2i, 2i + 1).
