@@ -169,3 +169,11 @@ def rope_divisors(path: pathlib.Path, rope: dict, theta: float, head_dim: int) -
 def load(path: str | pathlib.Path) -> Checkpoint:
     path = pathlib.Path(path).expanduser()
     return HuggingFaceCheckpoint(path) if path.is_dir() else GgufCheckpoint(path)
+
+
+def read_sidecar(path: pathlib.Path, source: Checkpoint) -> sidecar.Sidecar:
+    """The sidecar of a checkpoint."""
+    card = sidecar.Sidecar.read(path)
+    if source.fingerprint() != card.metadata["fingerprint"]:
+        raise ValueError(f"{path}: made for another checkpoint than {source.path}")
+    return card

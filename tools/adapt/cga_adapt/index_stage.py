@@ -177,10 +177,8 @@ def record(d: Design, training: Training, stream: Stream) -> dict:
 def index(options: argparse.Namespace, files) -> None:
     start = time.monotonic()
     since = lambda: f"{time.monotonic() - start:.0f} s"
-    card = Sidecar.read(options.output)
     source = checkpoint.load(options.model)
-    if source.fingerprint() != card.metadata["fingerprint"]:
-        raise ValueError(f"{options.output}: made for another checkpoint than {options.model}")
+    card = checkpoint.read_sidecar(options.output, source)
     d = design(options, card)
     tokenizer = tokens.load(source)
     stream = Stream(tokenizer, files(options.text), options.seq_len)

@@ -111,10 +111,8 @@ def compare(tuning: Tuning, texts: list[tokens.Text], label: str) -> list[dict]:
 def lora(options: argparse.Namespace, files) -> None:
     start = time.monotonic()
     since = lambda: f"{time.monotonic() - start:.0f} s"
-    card = Sidecar.read(options.output)
     source = checkpoint.load(options.model)
-    if source.fingerprint() != card.metadata["fingerprint"]:
-        raise ValueError(f"{options.output}: made for another checkpoint than {options.model}")
+    card = checkpoint.read_sidecar(options.output, source)
     s = settings(options, card)
     tokenizer = tokens.load(source)
     evaluation = [tokens.Text(t.name, t.ids[:options.eval_tokens])
