@@ -65,6 +65,7 @@ struct SidecarDescription {
   std::int64_t kv_window = 0, kv_sparse_from = 0;
   std::int64_t kv_budget = 0;  // 0: not named
   Index index;
+  std::int64_t adapter_rank = 0, adapter_bytes = 0;  // 0: the sidecar has no adapters
   std::vector<Group> groups;
   std::vector<Rate> rates;
   std::vector<std::pair<std::string, std::int64_t>> calibration;  // text, tokens

@@ -2,16 +2,10 @@
 
 #include <algorithm>
 
-#include "quant/weight_type.h"
+#include "cga/step_memory.h"
 
 namespace cga {
 namespace {
-
-std::unique_ptr<PreparedWeight> prepare(Ops& ops, const std::uint16_t* data, std::int64_t rows,
-                                        std::int64_t cols) {
-  return ops.prepare(
-      {"adapter", find_weight_type("F16"), rows, cols, reinterpret_cast<const std::byte*>(data)});
-}
 
 /// Rows of heads in half-split order, (i, i + head_dim/2), as rows in interleaved order, (2i, 2i + 1).
 std::vector<std::uint16_t> interleaved(const std::uint16_t* rows, std::int64_t n_heads, std::int64_t head_dim,
@@ -40,23 +34,27 @@ Adapters::Adapters(Backend& backend, const Sidecar& sidecar, RopePairs pairs) : 
       layer.q_up_in_pairs = interleaved(from.q_up, base.n_heads, base.head_dim, from.rank);
       q_up = layer.q_up_in_pairs.data();
     }
-    layer.q_down = prepare(ops, from.q_down, from.rank, dim);
-    layer.q_up = prepare(ops, q_up, q_dim, from.rank);
-    layer.o_down = prepare(ops, from.o_down, from.rank, q_dim);
-    layer.o_up = prepare(ops, from.o_up, dim, from.rank);
+    layer.q_down = ops.prepare(half_matrix(from.q_down, from.rank, dim));
+    layer.q_up = ops.prepare(half_matrix(q_up, q_dim, from.rank));
+    layer.o_down = ops.prepare(half_matrix(from.o_down, from.rank, q_dim));
+    layer.o_up = ops.prepare(half_matrix(from.o_up, dim, from.rank));
   }
+}
+
+std::int64_t Adapters::matrix_bytes() const {
+  std::int64_t bytes = 0;
+  for (const Layer& own : layers_) {
+    bytes += own.q_down->bytes + own.q_up->bytes + own.o_down->bytes + own.o_up->bytes;
+  }
+  return bytes;
 }
 
 AdaptedRows Adapters::of(std::int32_t layer, std::span<const RowRange> rows) {
   std::int64_t most = 0;
   for (const RowRange& range : rows) most = std::max<std::int64_t>(most, range.count);
-  const auto bytes = static_cast<std::size_t>(most * rank_) * sizeof(float);
-  if (!narrow_ || narrow_->size() < bytes) {
-    narrow_.reset();
-    narrow_ = backend_.allocate(bytes, "adapters");
-  }
+  float* narrow = reserve(backend_, narrow_, most * rank_, "adapters");
   const Layer& own = layers_[static_cast<std::size_t>(layer)];
-  return {rows, {own.q_down.get(), own.q_up.get()}, {own.o_down.get(), own.o_up.get()}, narrow_->as<float>()};
+  return {rows, {own.q_down.get(), own.q_up.get()}, {own.o_down.get(), own.o_up.get()}, narrow};
 }
 
 }  // namespace cga

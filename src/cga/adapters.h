@@ -18,6 +18,8 @@ class Adapters {
   /// @param pairs    how queries lie: a sidecar's are in half-split order
   Adapters(Backend& backend, const Sidecar& sidecar, RopePairs pairs);
 
+  std::int64_t matrix_bytes() const;  // as the backend keeps them
+
   /// @param rows  of the batch; outlives the result
   AdaptedRows of(std::int32_t layer, std::span<const RowRange> rows);
 

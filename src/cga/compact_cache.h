@@ -95,6 +95,7 @@ class CompactCache {
   Backend& backend() { return backend_; }
   Archive& archive() { return archive_; }
   Index* index() { return index_ ? &*index_ : nullptr; }  // null: nothing is chosen by one
+  const Adapters* adapters() const { return adapters_ ? &*adapters_ : nullptr; }  // null: there are none
   std::span<const SelectRange> select_groups() const { return select_groups_; }
   const PageMemory& memory() const { return memory_; }
   const ReuseCounts& counts() const { return counts_; }

@@ -3,26 +3,13 @@
 #include <algorithm>
 #include <array>
 
-#include "base/checked.h"
-#include "quant/weight_type.h"
+#include "cga/step_memory.h"
 
 namespace cga {
 namespace {
 
-/// A matrix of 16-bit floats as it lies in a sidecar.
-WeightView half_matrix(const std::uint16_t* data, std::int64_t rows, std::int64_t cols) {
-  return {"index", find_weight_type("F16"), rows, cols, reinterpret_cast<const std::byte*>(data)};
-}
-
-/// Room for n floats, whose values are then unspecified.
 float* reserve(Backend& backend, std::unique_ptr<Buffer>& buffer, std::int64_t n) {
-  // In steps: memory of a device is slow to take, and scores grow with the context.
-  const std::size_t bytes = static_cast<std::size_t>(round_up(n, std::int64_t{16384})) * sizeof(float);
-  if (!buffer || buffer->size() < bytes) {
-    buffer.reset();
-    buffer = backend.allocate(bytes, "index scratch");
-  }
-  return buffer->as<float>();
+  return cga::reserve(backend, buffer, n, "index scratch");
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "cga/error.h"
 #include "cga/sidecar_tensors.h"
 #include "format/refusal.h"
+#include "quant/weight_type.h"
 
 namespace cga {
 namespace {
@@ -68,6 +69,10 @@ std::int64_t n_channels(const SafetensorsFile& file, const BaseModel& base, std:
 }
 
 }  // namespace
+
+WeightView half_matrix(const std::uint16_t* data, std::int64_t rows, std::int64_t cols) {
+  return {"sidecar", find_weight_type("F16"), rows, cols, reinterpret_cast<const std::byte*>(data)};
+}
 
 Sidecar::Sidecar(const std::filesystem::path& path) : Sidecar(SafetensorsFile(MappedFile(path))) {}
 

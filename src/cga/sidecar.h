@@ -14,6 +14,7 @@
 #include "cga/sidecar_metadata.h"
 #include "format/safetensors.h"
 #include "tensor/latent_view.h"
+#include "tensor/weight_view.h"
 
 namespace cga {
 
@@ -43,6 +44,9 @@ struct LayerAdapter {
   const std::uint16_t* o_down = nullptr;  // [rank, n_heads * head_dim], f16
   const std::uint16_t* o_up = nullptr;    // [dim, rank], f16
 };
+
+/// A matrix of a sidecar, [rows, cols], f16, for Ops::prepare.
+WeightView half_matrix(const std::uint16_t* data, std::int64_t rows, std::int64_t cols);
 
 class Sidecar {
  public:

@@ -341,6 +341,7 @@ std::int64_t Engine::decode_bytes(std::int32_t n_past) const {
   if (cache.index() != nullptr && read < archived) {
     bytes += archived * cache.index()->page_bytes() + cache.index()->matrix_bytes();
   }
+  if (cache.adapters() != nullptr && read < archived) bytes += cache.adapters()->matrix_bytes();
   const std::int32_t missing = read - div_up(plan.resident_units(), page_units);
   if (missing > 0) bytes += missing * cache.archive().page_bytes() + cache.archive().transform_bytes();
   return bytes;

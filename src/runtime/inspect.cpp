@@ -1,6 +1,7 @@
 // A file's own words, copied out of its mapping.
 #include "cga/inspect.h"
 
+#include <algorithm>
 #include <system_error>
 
 #include "cga/codec_plan.h"
@@ -79,6 +80,10 @@ SidecarDescription describe_sidecar(const std::filesystem::path& path, const std
   result.fingerprint = metadata.fingerprint;
   result.file_bytes = bytes_of(path);
   result.transform_bytes = sidecar.transform_bytes();
+  for (const LayerAdapter& adapter : sidecar.adapters()) {
+    result.adapter_rank = std::max(result.adapter_rank, adapter.rank);
+  }
+  result.adapter_bytes = sidecar.adapter_bytes();
   result.kv_bits = metadata.defaults.kv_bits;
   result.kv_window = metadata.defaults.kv_window;
   result.kv_sparse_from = metadata.defaults.kv_sparse_from;

@@ -38,6 +38,8 @@ plan --kv bf16
 [ "$(field kv_bytes)" = "$(field kv_bf16_bytes)" ] || fail "--kv bf16 switches it off"
 tiny inspect
 contains "$OUT" "bits a value" && contains "$OUT" "smaller than bf16" || fail "inspect shows the sidecar"
+cga inspect -m "$VECTORS/tiny/qwen2-mixed.gguf" --cga "$VECTORS/index/adapted.cga" </dev/null
+contains "$OUT" "adapters: rank 8" || fail "inspect shows adapters"
 tiny bench -p 200 -n 2 -d 0,300 -r 1 -o json --kv-sparse-from 0
 python3 - "$WORK/out" "$WORK/err" <<'PY' || fail "bench beyond the window"
 import json, sys

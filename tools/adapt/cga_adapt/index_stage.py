@@ -103,11 +103,9 @@ def state_needs(model: Model, d: Design, length: int, n_tokens: int, max_bytes: 
                          "--index-width or fewer --key-layers")
 
 
-def begin_with(path: pathlib.Path, d: Design, card: Sidecar) -> list[Anchor]:
+def begin_with(path: pathlib.Path, d: Design, source: checkpoint.Checkpoint) -> list[Anchor]:
     """The index that training begins with."""
-    there = Sidecar.read(path)
-    if there.metadata["fingerprint"] != card.metadata["fingerprint"]:
-        raise ValueError(f"{path}: made for another checkpoint")
+    there = checkpoint.read_sidecar(path, source)
     if [(a.layer, a.n_layers) for a in there.anchors] != d.anchors():
         raise ValueError(f"{path}: its anchors serve {[a.n_layers for a in there.anchors]} layers, not {list(d.groups)}")
     for a in there.anchors:
@@ -185,7 +183,7 @@ def index(options: argparse.Namespace, files) -> None:
     say(f"{sum(e['tokens'] for e in stream.record()):,} tokens of {len(stream.names)} texts, {since()}")
     model = Model(source, options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
     state_needs(model, d, options.seq_len, len(stream.ids), options.index_max_bytes)
-    start_from = begin_with(options.index_start, d, card) if options.index_start else None
+    start_from = begin_with(options.index_start, d, source) if options.index_start else None
     text = json.dumps([dataclasses.asdict(d), stream.record(), options.seq_len, card.metadata["fingerprint"]]
                       + ([hashlib.sha256(options.index_start.read_bytes()).hexdigest()] if start_from else []))
     identity = hashlib.sha256(text.encode()).hexdigest()

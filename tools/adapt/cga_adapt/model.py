@@ -16,7 +16,6 @@ Attention = Callable[[int, torch.Tensor, torch.Tensor, torch.Tensor], torch.Tens
 Watch = Callable[[int, torch.Tensor], None]  # (layer, normed attention input [t, dim]), before the layer's attention
 
 
-
 class Added(Protocol):
     """What is added to a layer's queries, before their rotation, and to its attention's output."""
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import VECTORS
 
-from cga_adapt import cli, index, index_quality, index_stage, index_training, targets
+from cga_adapt import checkpoint, cli, index, index_quality, index_stage, index_training, targets
 from cga_adapt.index import Anchor
 from cga_adapt.index_training import Design, Training
 from cga_adapt.model import capture
@@ -175,12 +175,12 @@ def test_training_goes_on_from_an_index_that_is_there(tiny):
 def test_an_index_of_another_shape_is_no_beginning(made):
     folder, _ = made
     card = Sidecar.read(folder / "tiny.cga")
-    groups = tuple(a.n_layers for a in card.anchors)
-    assert index_stage.begin_with(folder / "tiny.cga", Design(groups, heads=4, width=16), card)
+    groups, source = tuple(a.n_layers for a in card.anchors), checkpoint.load(MODEL)
+    assert index_stage.begin_with(folder / "tiny.cga", Design(groups, heads=4, width=16), source)
     for other, said in ((Design(groups, heads=8, width=16), "--index-heads"), (Design(groups, heads=4, width=32), "--index-width"),
                         (Design((sum(groups),), heads=4, width=16), "anchors serve")):
         with pytest.raises(ValueError, match=said):
-            index_stage.begin_with(folder / "tiny.cga", other, card)
+            index_stage.begin_with(folder / "tiny.cga", other, source)
 
 
 def test_choosing_everything_is_full_attention(tiny):

@@ -57,6 +57,12 @@ std::string quality_text(const SidecarDescription& sidecar) {
   return text + "(measured when it was made; 16 bits: exact keys and values, the floor of arithmetic)\n";
 }
 
+std::string adapters_text(const SidecarDescription& sidecar) {
+  if (sidecar.adapter_rank == 0) return "";
+  return fmt::format("\nadapters: rank {}, {}, for queries that leave something unread\n",
+                     sidecar.adapter_rank, format_bytes(sidecar.adapter_bytes));
+}
+
 std::string index_text(const SidecarDescription& sidecar) {
   const SidecarDescription::Index& index = sidecar.index;
   if (index.anchors.empty()) return "\nno index: everything archived is read\n";
@@ -113,7 +119,8 @@ std::string sidecar_text(const SidecarDescription& sidecar, const std::string& p
                      sidecar.calibration.size()) +
          fmt::format("defaults: {} bits a value, window {}, exact up to {} tokens\n\n", sidecar.kv_bits,
                      format_count(sidecar.kv_window), format_count(sidecar.kv_sparse_from)) +
-         groups_text(sidecar) + "\n" + rates_text(sidecar) + quality_text(sidecar) + index_text(sidecar);
+         groups_text(sidecar) + "\n" + rates_text(sidecar) + quality_text(sidecar) + index_text(sidecar) +
+         adapters_text(sidecar);
 }
 
 nlohmann::ordered_json sidecar_json(const SidecarDescription& sidecar, const std::string& path) {
@@ -159,7 +166,9 @@ nlohmann::ordered_json sidecar_json(const SidecarDescription& sidecar, const std
           {"rates", rates},
           {"calibration", calibration},
           {"quality", quality},
-          {"index", index_json(sidecar.index)}};
+          {"index", index_json(sidecar.index)},
+          {"adapter_rank", sidecar.adapter_rank},
+          {"adapter_bytes", sidecar.adapter_bytes}};
 }
 
 }  // namespace cga::cli
