@@ -26,13 +26,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
                                       f"what they mean for the index; by default {Settings.steps}, {Settings.queries}, {Settings.rate}, "
                                       "the window and, in turns, the budgets the index was trained for, and the sidecar's name with .lora")
     group.add_argument("--rank", type=int, default=Settings.rank, help="of the matrices (default %(default)s)")
+    group.add_argument("--text-weight", type=float, default=Settings.text_weight, help="of the text's own next tokens in the loss; the "
+                       "rest is divergence from the model that reads everything (default %(default)s)")
 
 
 def settings(options: argparse.Namespace, card: Sidecar) -> Settings:
     if not card.anchors:
         raise ValueError(f"{options.output}: has no index; --stage index makes one")
     about = card.metadata["index_training"]
-    given = {k: getattr(options, k) for k in ("steps", "queries", "rank", "rate") if getattr(options, k) is not None}
+    given = {k: getattr(options, k) for k in ("steps", "queries", "rank", "rate", "text_weight") if getattr(options, k) is not None}
     made = Settings(options.window if options.window is not None else about["window"], tuple(options.budgets or about["budgets"]),
                     seed=options.seed + Settings.seed, **given)
     check(made, options.seq_len)
@@ -43,6 +45,8 @@ def check(s: Settings, length: int) -> None:
     for name in ("steps", "queries", "rank"):
         if getattr(s, name) < 1:
             raise ValueError(f"--{name} {getattr(s, name)} is not at least 1")
+    if not 0 <= s.text_weight <= 1:
+        raise ValueError(f"--text-weight {s.text_weight} is not between 0 and 1")
     if s.window % sidecar.PAGE:
         raise ValueError(f"--window {s.window} is not a multiple of {sidecar.PAGE}")
     for budget in s.budgets:
@@ -142,6 +146,6 @@ def write(card: Sidecar, tuning: Tuning, stream: Stream, rows: list[dict], path:
     s = tuning.settings
     card.adapters = tuning.stored()
     card.metadata["lora"] = {"rank": s.rank, "window": s.window, "budgets": list(s.budgets), "sequence": stream.length,
-                             "steps": s.steps, "queries": s.queries, "rate": s.rate, "texts": stream.record(),
+                             "steps": s.steps, "queries": s.queries, "rate": s.rate, "text_weight": s.text_weight, "texts": stream.record(),
                              "quality": [{k: rounded(v) for k, v in r.items()} for r in rows]}
     card.write(path)

@@ -12,6 +12,7 @@ import os
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint as recompute
 
 from . import adapter, index, index_training, index_tuning, quality, replayed
@@ -33,6 +34,7 @@ class Settings:
     queries: int = 320        # positions of a sequence a step learns from
     rank: int = 16
     rate: float = 1e-3        # as index_training.Design.rate
+    text_weight: float = 0.0  # of the text's own next tokens in the loss; the rest is divergence. More fits the text's domain
     seed: int = 2
 
 
@@ -89,11 +91,12 @@ class Tuning:
         return [getattr(a, f) for a in self.adapters for f in Adapter.FIELDS]
 
     def positions(self, n: int) -> torch.Tensor:
-        """Of a sequence of n tokens, what the next step learns from: sorted, all with something to leave unread."""
+        """Of a sequence of n tokens, what the next step learns from: sorted, all with something to leave unread and a token
+        that follows."""
         s = self.settings
         generator = torch.Generator().manual_seed(s.seed * 1_000_003 + self.step)
         first = first_unread(self.budget, s.window)
-        return (first + torch.randperm(n - first, generator=generator)[:s.queries]).sort().values
+        return (first + torch.randperm(n - 1 - first, generator=generator)[:s.queries]).sort().values
 
     @property
     def budget(self) -> int:
@@ -114,7 +117,11 @@ class Tuning:
             hidden = adapted(model, self.anchors, self.adapters, clean, ids, positions, window, budget)
             kl = recompute(index_tuning.divergence, model, clean.hidden, hidden, use_reentrant=False,
                            preserve_rng_state=False).mean()
-            kl.backward()
+            loss, weight = kl, self.settings.text_weight
+            if weight:
+                text = recompute(surprise, model, hidden, ids[positions + 1], use_reentrant=False, preserve_rng_state=False)
+                loss = (1 - weight) * kl + weight * text
+            loss.backward()
         torch.nn.utils.clip_grad_norm_(self.parameters(), 1.0)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -138,6 +145,11 @@ class Tuning:
 
     def stored(self) -> list[Adapter]:
         return [a.stored() for a in self.adapters]
+
+
+def surprise(model: Model, hidden: torch.Tensor, following: torch.Tensor) -> torch.Tensor:
+    """Mean nats that the text's next tokens [t] have behind last hidden states [t, dim]."""
+    return F.nll_loss(model.logits(hidden).log_softmax(-1), following)
 
 
 def begin(model: Model, settings: Settings) -> list[Adapter]:

@@ -125,6 +125,24 @@ def test_a_few_steps_lower_the_divergence_and_leave_the_index_alone(tiny):
         assert not any(torch.equal(getattr(own, f), getattr(begun, f)) for f in Adapter.FIELDS)
 
 
+def test_the_texts_own_tokens_can_have_a_weight(tiny):
+    """All of it: the text, which is the same at every step, is learned, and divergence is not what falls."""
+    _, model = tiny("qwen2-mixed")
+    tuning = Tuning(model, anchors(model), dataclasses.replace(SETTINGS, text_weight=1.0))
+    text = [Text("a", sequence(0))]
+    measured = lambda adapters: lora_training.measure(model, tuning.anchors, adapters, text, SETTINGS)
+    before = measured(None)
+    lora_training.run(tuning, sequence, SETTINGS.steps)
+    after = measured(tuning.stored())
+    assert all(a["ppl_change"] < b["ppl_change"] - 0.02 and a["kl"] > b["kl"] for a, b in zip(after, before))
+
+
+def test_positions_have_something_unread_and_a_token_that_follows(tiny):
+    _, model = tiny("qwen2-mixed")
+    tuning = Tuning(model, anchors(model), dataclasses.replace(SETTINGS, queries=1000))
+    assert tuning.positions(384).tolist() == list(range(lora_training.first_unread(64, WINDOW), 383))
+
+
 def test_resumed_is_as_uninterrupted(tiny, tmp_path):
     _, model = tiny("qwen2-mixed")
     whole, first, second = (Tuning(model, anchors(model), SETTINGS) for _ in range(3))
@@ -203,8 +221,8 @@ def test_the_stage_adds_adapters_to_a_sidecar(made):
     folder, before, _, _ = made
     card = Sidecar.read(folder / "tiny.cga")
     about = card.metadata["lora"]
-    assert {k: about[k] for k in ("rank", "window", "budgets", "sequence", "steps", "queries", "rate")} == {
-        "rank": 4, "window": 64, "budgets": [64, 32], "sequence": 320, "steps": 5, "queries": 32, "rate": 1e-3}
+    assert {k: about[k] for k in ("rank", "window", "budgets", "sequence", "steps", "queries", "rate", "text_weight")} == {
+        "rank": 4, "window": 64, "budgets": [64, 32], "sequence": 320, "steps": 5, "queries": 32, "rate": 1e-3, "text_weight": 0.0}
     assert about["texts"][0]["text"] == "text.txt"
     assert [(r["text"], r["budget"], r["adapted"]) for r in about["quality"]] == [
         (text, budget, adapted) for text in ("text.txt", "kept.txt") for adapted in (False, True) for budget in (32, 64)]
@@ -260,7 +278,7 @@ def test_what_cannot_be_trained_is_refused(made, tmp_path, capsys):
     assert cli.main([str(MODEL), "-o", str(tmp_path / "tiny.cga"), "--text", str(folder / "text.txt"), "--stage", "lora"]) == 1
     assert "--stage index" in capsys.readouterr().err
     lora_stage.check(SETTINGS, 384)
-    for wrong in ({"window": 100}, {"budgets": (64, 8)}, {"budgets": (320,)}, {"rank": 0}, {"steps": 0}):
+    for wrong in ({"window": 100}, {"budgets": (64, 8)}, {"budgets": (320,)}, {"rank": 0}, {"steps": 0}, {"text_weight": 1.5}):
         with pytest.raises(ValueError):
             lora_stage.check(dataclasses.replace(SETTINGS, **wrong), 384)
 
