@@ -186,7 +186,12 @@ TEST_CASE("on a GPU, a compact cache gives the logits of the scalar backend", "[
       INFO("selection " << static_cast<int>(select) << (exact ? ", exact" : ""));
       // Measured on an H200: 6e-4 exact and 1.2e-3 fast where all is read. By the index, 6e-3 and 3e-2: of
       // this tiny model, whose sidecar is coarse, close choices fall the other way, and other units are read.
-      CHECK(kl <= (select == KvSelect::index ? 6e-2 : exact ? 1.5e-3 : 3e-3));
+      // By the oracle 3e-3, since what was chosen decides what adapters, strong here, add; the CPU's backend
+      // is at 7e-3.
+      CHECK(kl <= (select == KvSelect::index    ? 6e-2
+                   : select == KvSelect::oracle ? 1e-2
+                   : exact                      ? 1.5e-3
+                                                : 3e-3));
     }
   }
 }
