@@ -78,12 +78,21 @@ void bench_choice(cudaStream_t stream, double peak, int width, int n_tokens, int
               n_rows, n_tokens, us, bytes / us / 1e3, 100 * bytes / us / 1e3 / peak);
 
   const DeviceArray<float> spread(normal(std::size_t(n_rows) * n_units, 4));
-  const DeviceArray<std::int32_t> before_at(std::size_t(n_rows), 0xff);  // no_predecessor
+  const DeviceArray<cuda::Before> before_of(
+      std::vector<cuda::Before>(std::size_t(n_rows), {cuda::no_predecessor, 0}));
+  const DeviceArray<std::int32_t> counts(std::size_t(n_rows), 0);
   const auto choose = [&] {
     for (int i = 0; i < 16; ++i) {
-      cuda::top_units(
-          {spread.data(), n_units, meta.data(), n_rows, count, 0.0f, before_at.data(), nullptr, units.data()},
-          stream);
+      cuda::TopUnitsArgs args;
+      args.scores = spread.data();
+      args.stride = n_units;
+      args.rows = meta.data();
+      args.n_rows = n_rows;
+      args.count = count;
+      args.before_of = before_of.data();
+      args.units = units.data();
+      args.counts = counts.data();
+      cuda::top_units(args, stream);
     }
   };
   std::printf("choose  %d of %d units, %d rows: %7.2f us\n", count, n_units, n_rows,

@@ -45,6 +45,7 @@ struct EngineOptions {
   std::int32_t kv_sparse_from = -1;  ///< shorter contexts are exact, a multiple of 64; -1: default
   KvSelect kv_select = KvSelect::automatic;
   std::int32_t kv_budget = -1;   ///< archived tokens that a query reads, a multiple of 16; -1: default
+  std::int32_t kv_by_need = -1;  ///< 1: a query reads as much as it needs, kv_budget on the mean; -1: default
   std::int32_t kv_refresh = -1;  ///< tokens that share a choice: 1, 2, 4 … 64; -1: default
   float kv_inertia = -1;         ///< nats of score by which a choice holds on to the one before; -1: default
   std::int32_t kv_followup_from =

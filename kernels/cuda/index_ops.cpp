@@ -76,23 +76,25 @@ void CudaOps::top_units(const TopUnitsParams& params) {
     throw Error(ErrorKind::device, "top_units", "a choice in a step that was not said to wait for one");
   }
   const auto count = static_cast<std::size_t>(params.count);
-  const std::size_t bytes = params.rows.size() * count * sizeof(std::int32_t);
+  const std::size_t n_units = params.rows.size() * count;  // the rows' counts are behind them
+  const std::size_t bytes = (n_units + params.rows.size()) * sizeof(std::int32_t);
   // In steps of a power of two: what was recorded is forgotten with the memory it copies.
   constexpr std::size_t least_room = 4096;
   need(choice_, std::bit_ceil(std::max(bytes, least_room)), "choices of units");
-  before_.clear(), before_at_.clear();
+  before_.clear(), before_of_.clear();
   for (std::size_t i = 0; i < params.rows.size(); ++i) {
     const std::int32_t* const before = params.rows[i].before;
     if (before == nullptr) {
-      before_at_.push_back(no_predecessor);
+      before_of_.push_back({no_predecessor, 0});
     } else if (i > 0 && before == params.units + (i - 1) * count) {
-      before_at_.push_back(follows_row);  // not there yet
+      before_of_.push_back({follows_row, 0});  // not there yet
     } else {
-      before_at_.push_back(static_cast<std::int32_t>(before_.size()));
-      before_.insert(before_.end(), before, before + count);
+      const std::int32_t n_before = params.rows[i].n_before;
+      before_of_.push_back({static_cast<std::int32_t>(before_.size()), n_before});
+      before_.insert(before_.end(), before, before + n_before);
     }
   }
-  if (steps_.may_be_recorded()) before_.resize(params.rows.size() * count);
+  if (steps_.may_be_recorded()) before_.resize(n_units);
   const Scored rows = put_scored(params.rows);
   const TopUnitsArgs args{.scores = params.scores,
                           .stride = params.stride,
@@ -100,18 +102,24 @@ void CudaOps::top_units(const TopUnitsParams& params) {
                           .n_rows = rows.n_rows,
                           .count = params.count,
                           .bonus = params.bonus,
-                          .before_at = steps_.put(std::span<const std::int32_t>(before_at_)),
+                          .need = params.need,
+                          .mean = params.mean,
+                          .least = params.least,
+                          .before_of = steps_.put(std::span<const Before>(before_of_)),
                           .before = steps_.put(std::span<const std::int32_t>(before_)),
-                          .units = reinterpret_cast<std::int32_t*>(choice_->data())};
+                          .units = reinterpret_cast<std::int32_t*>(choice_->data()),
+                          .counts = reinterpret_cast<std::int32_t*>(choice_->data()) + n_units};
   void* const landed = choice_landing_.need(choice_->bytes());  // grows only with the other
   const auto start = [=](cudaStream_t stream) {
     cuda::top_units(args, stream);
     check(cudaMemcpyAsync(landed, args.units, bytes, cudaMemcpyDeviceToHost, stream), "reading a choice");
   };
-  steps_.launch(start, args.scores, args.stride, args.rows, args.n_rows, args.count, args.bonus,
-                args.before_at, args.before, args.units, landed);
+  steps_.launch(start, args.scores, args.stride, args.rows, args.n_rows, args.count, args.bonus, args.need,
+                args.mean, args.least, args.before_of, args.before, args.units, args.counts, landed);
   steps_.synchronize();
-  std::memcpy(params.units, landed, bytes);
+  const auto* const units = static_cast<const std::int32_t*>(landed);
+  std::copy_n(units, n_units, params.units);
+  if (params.need != nullptr) std::copy_n(units + n_units, params.rows.size(), params.counts);
 }
 
 void CudaOps::attention_mass(const AttentionMassParams& params) {

@@ -121,9 +121,12 @@ void ReferenceOps::top_units(const TopUnitsParams& params) {
   std::int32_t* chosen = params.units;
   for (std::size_t i = 0; i < params.rows.size(); ++i) {
     const ScoredRow& row = params.rows[i];
+    const std::int32_t count = units_of_row(params, row);
+    const bool follows = i > 0 && row.before == chosen - params.count;
+    const std::int32_t n_before = !follows ? row.n_before : params.need ? params.counts[i - 1] : params.count;
     const float* own = params.scores + static_cast<std::int64_t>(i) * params.stride;
     std::vector<float> scores(own, own + row.last);
-    for (std::int32_t j = 0; row.before != nullptr && j < params.count; ++j) {
+    for (std::int32_t j = 0; row.before != nullptr && j < n_before; ++j) {
       scores[static_cast<std::size_t>(row.before[j])] += params.bonus;
     }
     std::vector<std::int32_t> order(static_cast<std::size_t>(row.last - row.first));
@@ -131,8 +134,9 @@ void ReferenceOps::top_units(const TopUnitsParams& params) {
     std::stable_sort(order.begin(), order.end(), [&](std::int32_t a, std::int32_t b) {
       return scores[static_cast<std::size_t>(a)] > scores[static_cast<std::size_t>(b)];
     });
-    std::copy_n(order.begin(), params.count, chosen);
-    std::sort(chosen, chosen + params.count);
+    std::copy_n(order.begin(), count, chosen);
+    std::sort(chosen, chosen + count);
+    if (params.need != nullptr) params.counts[i] = count;
     chosen += params.count;
   }
 }

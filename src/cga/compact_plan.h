@@ -20,6 +20,11 @@ enum class Selection : std::uint8_t { all, index, oracle };
 inline constexpr std::int32_t resident_page_tokens = 2 * page_tokens;
 inline constexpr std::int32_t resident_page_units = resident_page_tokens / unit_tokens;
 
+/// Units that queries choose.
+struct UnitBudget {
+  std::int32_t mean = 0, least = 0, most = 0;
+};
+
 /// What a user sets; all in tokens but the rate.
 struct CompactSettings {
   double bits = 0;  // a value of the archive
@@ -29,13 +34,18 @@ struct CompactSettings {
   std::int32_t budget = 0;    // archived tokens that a query reads, unless it reads all
   bool keeps_marked = false;  // exact pages stay for going back to a mark
   std::int32_t refresh = 1;   // a query chooses anew at positions that are multiples of this; divides 64
+  bool by_need = false;       // a query chooses as much as it needs, the budget on the mean
   float inertia = 0;          // how much better, in nats, a unit must be than one that the query before chose
 
   /// Choices begin afresh at positions that are multiples of this, and else depend on those since.
   std::int32_t choice_period() const { return inertia > 0 ? std::max(refresh, unit_tokens) : refresh; }
 
-  /// Units that a query chooses, where more are archived.
+  /// Units that a query chooses, on the mean where it goes by need, if more are archived.
   std::int32_t budget_units() const { return budget / unit_tokens; }
+  UnitBudget unit_budget() const {
+    const std::int32_t mean = budget_units();
+    return by_need ? UnitBudget{mean, div_up(mean, 4), 3 * mean} : UnitBudget{mean, mean, mean};
+  }
 };
 
 /// Pages of one sequence that may grow to n_ctx tokens.
@@ -72,7 +82,7 @@ class CompactPlan {
   /// Of these, what decoding token by token needs.
   std::int32_t decode_transient_pages() const {
     if (settings_.selection == Selection::all) return transient_pages();
-    return std::min(transient_pages(), transient_pages(settings_.budget_units()));
+    return std::min(transient_pages(), transient_pages(settings_.unit_budget().most));
   }
 
   /// Pages of a context of n_tokens that hold exact tokens.

@@ -61,7 +61,7 @@ LayerKv CompactStep::layer(std::int32_t index, const NormedRows& input) {
 }
 
 void CompactStep::begin_group(std::size_t group, const NormedRows& input) {
-  readings_.clear(), chosen_.clear(), scored_.clear(), scored_at_.clear(), follows_.clear();
+  readings_.clear(), chosen_.clear(), scored_.clear(), scored_in_.clear(), follows_.clear();
   read_.clear(), ids_.clear(), ids_at_.clear(), patches_.clear(), fresh_.clear(), transient_.clear();
   if (observes_) {
     const std::int64_t floats = n_tokens_ * mass_stride_;
@@ -101,7 +101,7 @@ void CompactStep::choose(std::size_t sequence, std::size_t group, std::int32_t n
   CompactSequence& own = *sequences_[sequence];
   const SequenceRows& rows = rows_[sequence];
   const CompactSettings& settings = cache_.settings();
-  const auto budget = static_cast<std::size_t>(settings.budget_units());
+  const auto most = static_cast<std::size_t>(settings.unit_budget().most);
   own.chosen_.resize(cache_.select_groups().size());
   const std::size_t first_scored = scored_.size();
   for (std::int32_t t = 0; t < rows.n_tokens; ++t) {
@@ -112,38 +112,46 @@ void CompactStep::choose(std::size_t sequence, std::size_t group, std::int32_t n
       ++readings_.back().n_tokens;
       continue;
     }
-    readings_.push_back({sequence, rows.first_row + t, 1, position, chosen_.size(), budget});
+    readings_.push_back({sequence, rows.first_row + t, 1, position, chosen_.size(), most});
     if (!anew) {
+      readings_.back().n_units = own.chosen_[group].size();
       chosen_.insert(chosen_.end(), own.chosen_[group].begin(), own.chosen_[group].end());
       continue;
     }
     const bool afresh = position % settings.choice_period() == 0 || first;
     follows_.push_back(!afresh && scored_.size() > first_scored);
     scored_.push_back({rows.first_row + t, 1, 1 + n_eligible, own.index_pages()});
-    if (!afresh && !follows_.back()) scored_.back().before = own.chosen_[group].data();
-    scored_at_.push_back(chosen_.size());
-    chosen_.resize(chosen_.size() + budget);
+    if (!afresh && !follows_.back()) {
+      scored_.back().before = own.chosen_[group].data();
+      scored_.back().n_before = static_cast<std::int32_t>(own.chosen_[group].size());
+    }
+    scored_in_.push_back(readings_.size() - 1);
+    chosen_.resize(chosen_.size() + most);
   }
 }
 
 void CompactStep::score(std::size_t group, const NormedRows& input) {
-  const std::int32_t budget = cache_.settings().budget_units();
-  picked_.resize(scored_.size() * static_cast<std::size_t>(budget));
+  const UnitBudget budget = cache_.settings().unit_budget();
+  const auto most = static_cast<std::size_t>(budget.most);
+  picked_.resize(scored_.size() * most);
+  n_picked_.assign(scored_.size(), budget.most);
   for (std::size_t i = 0; i < scored_.size(); ++i) {
-    if (follows_[i]) scored_[i].before = picked_.data() + (i - 1) * static_cast<std::size_t>(budget);
+    if (follows_[i]) scored_[i].before = picked_.data() + (i - 1) * most;
   }
   if (index_) {
     for (const ScoredRow& row : scored_) {
       cache_.counts_.index_bytes += (row.last - row.first) * cache_.index()->layout().unit_bytes();
     }
     index_->choose(static_cast<std::int32_t>(group), input, scored_, budget, cache_.settings().inertia,
-                   picked_.data());
+                   picked_.data(), n_picked_.data());
   } else {
-    choose_by_mass(budget);
+    choose_by_mass(budget.most);
   }
   for (std::size_t i = 0; i < scored_.size(); ++i) {
-    std::copy_n(picked_.begin() + static_cast<std::ptrdiff_t>(i) * budget, budget,
-                chosen_.begin() + static_cast<std::ptrdiff_t>(scored_at_[i]));
+    Reading& reading = readings_[scored_in_[i]];
+    reading.n_units = static_cast<std::size_t>(n_picked_[i]);
+    std::copy_n(picked_.begin() + static_cast<std::ptrdiff_t>(i * most), n_picked_[i],
+                chosen_.begin() + static_cast<std::ptrdiff_t>(reading.first));
   }
   // What a sequence chose last, later rows of it may use again.
   for (const Reading& reading : readings_) {

@@ -66,9 +66,9 @@ class CompactStep final : public KvStep {
 
   // Of the current selection group:
   std::vector<Reading> readings_;
-  std::vector<std::int32_t> chosen_;    // unit numbers, a reading after the other
+  std::vector<std::int32_t> chosen_;    // unit numbers, a reading's behind those of the one before
   std::vector<ScoredRow> scored_;       // rows that choose, and
-  std::vector<std::size_t> scored_at_;  // where in chosen_ their units go
+  std::vector<std::size_t> scored_in_;  // the reading of each
   std::vector<bool> follows_;           // whether a scored row's predecessor is the one before it
   std::vector<SequenceRows> read_;      // rows as attention reads them
   std::vector<std::int32_t> ids_;       // unit ids, a reading after the other
@@ -78,7 +78,7 @@ class CompactStep final : public KvStep {
   std::vector<OpenedUnit> transient_;   // to be decoded for each layer; decoded: number of a shared unit
   std::vector<std::int32_t> place_of_;  // [units]: slot of a unit; -1 - j: shared unit j
   // Arrays that are used again.
-  std::vector<std::int32_t> union_, slots_, picked_;
+  std::vector<std::int32_t> union_, slots_, picked_, n_picked_;
   std::vector<std::size_t> fresh_at_;
 };
 

@@ -28,9 +28,17 @@ Index::Index(Backend& backend, const Sidecar& sidecar, const KeyFrame& frame, st
     anchor.layers = from.layers;
     anchor.query = ops.prepare(half_matrix(from.query, n_heads_ * width, dim));
     anchor.weight = ops.prepare(half_matrix(from.weight, n_heads_, dim));
-    const std::size_t bias_bytes = static_cast<std::size_t>(n_heads_) * sizeof(float);
-    anchor.bias = backend.allocate(bias_bytes, "index biases");
-    backend.write(anchor.bias->data(), from.bias, bias_bytes);
+    const auto biases = [&backend](const float* values, std::int64_t n) {
+      const std::size_t bytes = static_cast<std::size_t>(n) * sizeof(float);
+      auto buffer = backend.allocate(bytes, "index biases");
+      backend.write(buffer->data(), values, bytes);
+      return buffer;
+    };
+    anchor.bias = biases(from.bias, n_heads_);
+    if (from.need != nullptr) {
+      anchor.need = ops.prepare(half_matrix(from.need, 1, dim));
+      anchor.need_bias = biases(from.need_bias, 1);
+    }
     for (std::int64_t i = 0; i < from.n_key_layers; ++i) {
       anchor.keys.push_back(ops.prepare(half_matrix(from.key + i * width * dim, width, dim)));
     }
@@ -47,6 +55,7 @@ std::int64_t Index::matrix_bytes() const {
   std::int64_t bytes = 0;
   for (const Anchor& anchor : anchors_) {
     bytes += anchor.query->bytes + anchor.weight->bytes + n_heads_ * static_cast<std::int64_t>(sizeof(float));
+    if (anchor.need) bytes += anchor.need->bytes + static_cast<std::int64_t>(sizeof(float));
     for (const auto& key : anchor.keys) bytes += key->bytes;
   }
   return bytes;
@@ -88,15 +97,20 @@ void IndexStep::observe(std::int32_t layer, const NormedRows& input) {
 }
 
 void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<const ScoredRow> rows,
-                       std::int32_t count, float bonus, std::int32_t* units) {
+                       const UnitBudget& budget, float bonus, std::int32_t* units, std::int32_t* counts) {
   auto& [backend, layout, n_heads, frequencies, anchors, pool, scratch] = index_;
   const Index::Anchor& anchor = anchors[static_cast<std::size_t>(group)];
   Ops& ops = backend.ops();
   float* q = reserve(backend, scratch.queries, n_tokens_ * n_heads * layout.width);
   float* weights = reserve(backend, scratch.weights, n_tokens_ * n_heads);
-  const std::array<MatmulTarget, 2> targets{
+  std::array<MatmulTarget, 3> targets{
       {{anchor.query.get(), nullptr, q}, {anchor.weight.get(), anchor.bias->as<float>(), weights}}};
-  ops.norm_matmul(targets, input, n_tokens_);
+  float* need = nullptr;
+  if (anchor.need) {
+    need = reserve(backend, scratch.need, n_tokens_);
+    targets[2] = {anchor.need.get(), anchor.need_bias->as<float>(), need};
+  }
+  ops.norm_matmul(std::span(targets).first(anchor.need ? 3 : 2), input, n_tokens_);
   std::int64_t stride = 0;
   for (const ScoredRow& row : rows) stride = std::max<std::int64_t>(stride, row.last);
   stride = round_up(stride, std::int64_t{256});  // so that most calls are like that of the token before
@@ -109,8 +123,17 @@ void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<co
                    .rows = rows,
                    .scores = scores,
                    .stride = stride});
-  ops.top_units(
-      {.scores = scores, .stride = stride, .rows = rows, .count = count, .bonus = bonus, .units = units});
+  ops.top_units({.scores = scores,
+                 .stride = stride,
+                 .rows = rows,
+                 .count = budget.most,
+                 .bonus = bonus,
+                 .need = need,
+                 .mean = budget.mean,
+                 .least = budget.least,
+                 .units = units,
+                 .counts = counts});
+  if (need == nullptr) std::fill_n(counts, rows.size(), budget.most);
 }
 
 }  // namespace cga

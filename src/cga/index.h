@@ -10,6 +10,7 @@
 #include "backend/backend.h"
 #include "cache/page_pool.h"
 #include "cga/archive.h"
+#include "cga/compact_plan.h"
 #include "cga/sidecar.h"
 #include "kernels/ops.h"
 
@@ -33,6 +34,8 @@ class Index {
     std::unique_ptr<PreparedWeight> query;              // [heads * width, dim]
     std::unique_ptr<PreparedWeight> weight;             // [heads, dim]
     std::unique_ptr<Buffer> bias;                       // [heads]
+    std::unique_ptr<PreparedWeight> need;               // [1, dim]; or none
+    std::unique_ptr<Buffer> need_bias;                  // [1]
     std::vector<std::unique_ptr<PreparedWeight>> keys;  // [n_key_layers] of [width, dim]
     std::unique_ptr<Buffer> memory;                     // [n_pages, layout.page_bytes()]
   };
@@ -43,6 +46,7 @@ class Index {
     std::unique_ptr<Buffer> part;     // [n_tokens, width]: one layer's
     std::unique_ptr<Buffer> queries;  // [n_tokens, heads, width]
     std::unique_ptr<Buffer> weights;  // [n_tokens, heads]
+    std::unique_ptr<Buffer> need;     // [n_tokens]
     std::unique_ptr<Buffer> scores;   // [rows, units]
   };
 
@@ -65,13 +69,14 @@ class IndexStep {
   /// @param input  [n_tokens, dim]
   void observe(std::int32_t layer, const NormedRows& input);
 
-  /// Chooses the `count` best units for each of some rows.
-  /// @param group  a selection group; input is what its anchor's attention is about to read, [n_tokens, dim]
-  /// @param rows   their units [first, last) may be chosen, count at least
-  /// @param bonus  of units that a row's predecessor chose
-  /// @param units  [rows.size(), count], ascending
+  /// Chooses the best units for each of some rows.
+  /// @param group   a selection group; input is what its anchor's attention is about to read, [n_tokens, dim]
+  /// @param rows    their units [first, last) may be chosen, more than budget.mean
+  /// @param bonus   of units that a row's predecessor chose
+  /// @param units   [rows.size(), budget.most], ascending
+  /// @param counts  [rows.size()]: how many of a row
   void choose(std::int32_t group, const NormedRows& input, std::span<const ScoredRow> rows,
-              std::int32_t count, float bonus, std::int32_t* units);
+              const UnitBudget& budget, float bonus, std::int32_t* units, std::int32_t* counts);
 
  private:
   Index& index_;

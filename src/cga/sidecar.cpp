@@ -34,6 +34,7 @@ LatentView read_transform(const SidecarTensors& reader, std::int64_t n) {
   return view;
 }
 
+/// What the first anchor has beside what all must have, the others have, too.
 SelectGroup read_anchor(const SafetensorsFile& file, const SidecarMetadata& metadata, LayerRange layers) {
   const SidecarTensors reader(file, "anchor." + std::to_string(layers.first) + ".");
   const auto any = [](float, float, std::int64_t) { return true; };
@@ -44,6 +45,10 @@ SelectGroup read_anchor(const SafetensorsFile& file, const SidecarMetadata& meta
   group.key = reader.halves("key", {group.n_key_layers, width, dim});
   group.weight = reader.halves("weight", {heads, dim});
   group.bias = reader.floats("bias", heads, "finite numbers", any);
+  if (SidecarTensors(file, "anchor.0.").has("need")) {
+    group.need = reader.halves("need", {1, dim});
+    group.need_bias = reader.floats("need_bias", 1, "a finite number", any);
+  }
   return group;
 }
 

@@ -33,6 +33,8 @@ struct SelectGroup {
   const std::uint16_t* key = nullptr;     // [n_key_layers, width, dim], f16
   const std::uint16_t* weight = nullptr;  // [heads, dim], f16
   const float* bias = nullptr;            // [heads], f32
+  const std::uint16_t* need = nullptr;    // [1, dim], f16; null: all queries read as much
+  const float* need_bias = nullptr;       // [1], f32
 };
 
 /// Low-rank matrices beside a layer's query and output projections, for queries that leave something of the

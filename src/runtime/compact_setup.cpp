@@ -33,8 +33,8 @@ BaseModel base_model(const Family& family, const Hparams& hparams) {
 bool sets_cga_options(const EngineOptions& options) {
   return !options.sidecar.empty() || options.kv_bits != 0 || options.kv_window >= 0 ||
          options.kv_sparse_from >= 0 || options.kv_residents >= 0 || options.kv_budget >= 0 ||
-         options.kv_refresh >= 0 || options.kv_inertia >= 0 || options.kv_followup_from >= 0 ||
-         options.kv_select != KvSelect::automatic;
+         options.kv_by_need >= 0 || options.kv_refresh >= 0 || options.kv_inertia >= 0 ||
+         options.kv_followup_from >= 0 || options.kv_select != KvSelect::automatic;
 }
 
 void require(bool holds, const char* option, const std::string& found, const char* expected) {
@@ -88,6 +88,13 @@ void resolve_selection(EngineOptions& options, const Sidecar* sidecar) {
   const std::int64_t named = sidecar != nullptr ? sidecar->metadata().defaults.kv_budget : 0;
   const std::int64_t budget = named != 0 ? named : plain_defaults.kv_budget;
   if (options.kv_budget < 0) options.kv_budget = static_cast<std::int32_t>(budget);
+  const bool knows_need = has_index && sidecar->select_groups().front().need != nullptr;
+  const bool may_need = options.kv_select == KvSelect::index && (sidecar == nullptr || knows_need);
+  if (options.kv_by_need < 0) options.kv_by_need = may_need && knows_need ? 1 : 0;
+  if (options.kv_by_need > 0 && !may_need) {
+    throw Error(ErrorKind::usage, "--kv-by-need on", "there is no index that knows what queries need",
+                "make one with tools/adapt (--stage index), or leave it out");
+  }
   if (options.kv_refresh < 0) options.kv_refresh = 1;
   if (options.kv_inertia < 0) options.kv_inertia = options.kv_select == KvSelect::index ? default_inertia : 0;
   if (options.kv_followup_from < 0) options.kv_followup_from = default_followup_from;
@@ -144,6 +151,7 @@ CompactSettings compact_settings(const EngineOptions& options) {
           .budget = options.kv_budget,
           .keeps_marked = options.keeps_marked,
           .refresh = options.kv_refresh,
+          .by_need = options.kv_by_need > 0,
           .inertia = options.kv_inertia};
 }
 

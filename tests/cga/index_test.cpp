@@ -71,7 +71,9 @@ TEST_CASE("the same units are chosen as in Python, whatever batches the keys cam
         for (const std::int32_t count : {1, 5, 12}) {
           const auto wanted = test::tensor_values<std::int32_t>(expected, "chosen." + std::to_string(count));
           std::vector<std::int32_t> found(wanted.size());
-          step.choose(0, inputs[0], scored, count, 0, found.data());
+          std::vector<std::int32_t> counts(scored.size());
+          step.choose(0, inputs[0], scored, {count, count, count}, 0, found.data(), counts.data());
+          CHECK(std::count(counts.begin(), counts.end(), count) == std::ssize(counts));
           std::size_t same = 0;
           for (std::size_t i = 0; i < found.size(); ++i) same += found[i] == wanted[i] ? 1 : 0;
           INFO(count << " of 20 on " << device << ": " << same << " of " << found.size() << " the same");

@@ -139,6 +139,7 @@ std::vector<std::int32_t> top(Backend& backend, const std::vector<float>& scores
       rows[r].before = units.data() + (r - 1) * each;
     } else if (!before.empty() && r / chain % 2 == 0) {
       rows[r].before = before.data();
+      rows[r].n_before = static_cast<std::int32_t>(before.size());
     }
   }
   backend.ops().top_units({.scores = there->as<float>(),

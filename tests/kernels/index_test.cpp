@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <random>
@@ -194,9 +195,14 @@ TEST_CASE("units that the row before chose have a bonus, from call to call and f
     std::vector<ScoredRow> rows;
     for (std::int32_t r = 0; r < n_rows; ++r) {
       const std::int32_t* before = r == 0 ? earlier.data() : chosen.data() + (r - 1) * count;
-      rows.push_back({r, 1, n_units, {}, r == 7 ? nullptr : before});
+      rows.push_back({r, 1, n_units, {}, r == 7 ? nullptr : before, r == 0 ? count : 0});
     }
-    backend->ops().top_units({scores.data(), n_units, rows, count, bonus, chosen.data()});
+    backend->ops().top_units({.scores = scores.data(),
+                              .stride = n_units,
+                              .rows = rows,
+                              .count = count,
+                              .bonus = bonus,
+                              .units = chosen.data()});
     for (std::int32_t r = 0; r < n_rows; ++r) {
       std::vector<float> own(scores.begin() + r * n_units, scores.begin() + (r + 1) * n_units);
       for (std::int32_t j = 0; rows[static_cast<std::size_t>(r)].before != nullptr && j < count; ++j) {
@@ -204,8 +210,61 @@ TEST_CASE("units that the row before chose have a bonus, from call to call and f
       }
       std::vector<std::int32_t> alone(count);
       const ScoredRow row{0, 1, n_units, {}};
-      backend->ops().top_units({own.data(), n_units, {&row, 1}, count, 0, alone.data()});
+      backend->ops().top_units({.scores = own.data(),
+                                .stride = n_units,
+                                .rows = {&row, 1},
+                                .count = count,
+                                .units = alone.data()});
       CHECK(std::equal(alone.begin(), alone.end(), chosen.begin() + r * count));
+    }
+  }
+}
+
+TEST_CASE("by need, a row has as many units as it says, within bounds") {
+  constexpr std::int32_t n_units = 60, most = 12, mean = 4, least = 2;
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  // 0.625 and 0.875 times four lie between two numbers: ties to even.
+  const std::vector<float> need{1, 2.4f, 0, -3, 99, inf, -inf, nan, 0.625f, 0.875f, 1.3f};
+  const std::vector<std::int32_t> expected{4, 10, 2, 2, 12, 12, 2, 2, 2, 4, 3};
+  std::mt19937 random(8);
+  std::vector<float> scores(need.size() * n_units);
+  for (float& score : scores) score = static_cast<float>(random() % 9);
+  const std::vector<std::int32_t> earlier = {1, 2, 39};
+  for (const char* device : {"scalar", "cpu"}) {
+    INFO(device);
+    const auto backend = make_backend(device, 2);
+    std::vector<std::int32_t> chosen(need.size() * most, -1), counts(need.size(), -1);
+    std::vector<ScoredRow> rows;
+    for (std::int32_t r = 0; r < static_cast<std::int32_t>(need.size()); ++r) {
+      const std::int32_t* before = r == 0 ? earlier.data() : chosen.data() + (r - 1) * most;
+      rows.push_back({r, 1, n_units, {}, r == 6 || r == 10 ? nullptr : before, r == 0 ? 3 : 0});
+    }
+    rows.back().last = 4;  // three may be chosen, fewer than it wants
+    const float bonus = 2;
+    backend->ops().top_units({.scores = scores.data(),
+                              .stride = n_units,
+                              .rows = rows,
+                              .count = most,
+                              .bonus = bonus,
+                              .need = need.data(),
+                              .mean = mean,
+                              .least = least,
+                              .units = chosen.data(),
+                              .counts = counts.data()});
+    CHECK(counts == expected);
+    for (std::size_t r = 0; r < need.size(); ++r) {
+      std::vector<float> own(scores.begin() + static_cast<std::ptrdiff_t>(r * n_units),
+                             scores.begin() + static_cast<std::ptrdiff_t>((r + 1) * n_units));
+      const std::int32_t n_before = rows[r].before == nullptr ? 0 : r == 0 ? 3 : counts[r - 1];
+      for (std::int32_t j = 0; j < n_before; ++j) own[static_cast<std::size_t>(rows[r].before[j])] += bonus;
+      std::vector<std::int32_t> alone(static_cast<std::size_t>(expected[r]));
+      const ScoredRow row{0, 1, rows[r].last, {}};
+      backend->ops().top_units({.scores = own.data(),
+                                .stride = n_units,
+                                .rows = {&row, 1},
+                                .count = expected[r],
+                                .units = alone.data()});
+      CHECK(std::equal(alone.begin(), alone.end(), chosen.begin() + static_cast<std::ptrdiff_t>(r * most)));
     }
   }
 }

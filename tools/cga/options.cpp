@@ -157,6 +157,11 @@ void add_kv_options(CLI::App& command, EngineOptions& engine) {
       ->group("KV cache");
   add_tokens(command, "--kv-budget", engine.kv_budget,
              "Archived tokens that a query reads, a multiple of 16");
+  add_choice<std::int32_t>(command, "--kv-by-need", engine.kv_by_need, {{"on", 1}, {"off", 0}},
+                           "A query reads as much as it needs, --kv-budget on the mean: the default if the "
+                           "sidecar's index knows")
+      ->type_name("on|off")
+      ->group("KV cache");
   add_tokens(command, "--kv-refresh", engine.kv_refresh,
              "Tokens that share a choice: 1 (default), 2, 4 … 64: speed for quality");
   command

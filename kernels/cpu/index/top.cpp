@@ -8,11 +8,15 @@ namespace cga::cpu {
 namespace {
 
 /// @param scores, order  [units], scratch of the thread
-void choose(const TopUnitsParams& params, std::int64_t i, float* scores, std::int32_t* order) {
+/// @param n_before  units that the row's predecessor chose
+/// @return how many it chose
+std::int32_t choose(const TopUnitsParams& params, std::int64_t i, std::int32_t n_before, float* scores,
+                    std::int32_t* order) {
   const ScoredRow& row = params.rows[static_cast<std::size_t>(i)];
+  const std::int32_t count = units_of_row(params, row);
   std::copy_n(params.scores + i * params.stride + row.first, row.last - row.first, scores + row.first);
   if (row.before != nullptr) {
-    for (std::int32_t j = 0; j < params.count; ++j) scores[row.before[j]] += params.bonus;
+    for (std::int32_t j = 0; j < n_before; ++j) scores[row.before[j]] += params.bonus;
   }
   std::int32_t* const end = order + (row.last - row.first);
   std::iota(order, end, row.first);
@@ -20,10 +24,12 @@ void choose(const TopUnitsParams& params, std::int64_t i, float* scores, std::in
     return scores[a] != scores[b] ? scores[a] > scores[b] : a < b;
   };
   // A total order: which units are the best does not depend on how they are found.
-  if (params.count < row.last - row.first) std::nth_element(order, order + params.count, end, better);
+  if (count < row.last - row.first) std::nth_element(order, order + count, end, better);
   std::int32_t* chosen = params.units + i * params.count;
-  std::copy_n(order, params.count, chosen);
-  std::sort(chosen, chosen + params.count);
+  std::copy_n(order, count, chosen);
+  std::sort(chosen, chosen + count);
+  if (params.need != nullptr) params.counts[i] = count;
+  return count;
 }
 
 }  // namespace
@@ -41,8 +47,9 @@ void top_units(const TopUnitsParams& params, ThreadPool& pool, IndexScratch& scr
     if (follows(first)) return;
     float* scores = scratch.scores.data() + thread * params.stride;
     std::int32_t* order = scratch.order.data() + thread * params.stride;
+    std::int32_t n_before = params.rows[static_cast<std::size_t>(first)].n_before;
     for (std::int64_t i = first; i == first || (i < n_rows && follows(i)); ++i) {
-      choose(params, i, scores, order);
+      n_before = choose(params, i, n_before, scores, order);
     }
   });
 }

@@ -48,18 +48,26 @@ struct ScoreUnitsArgs {
 /// The reference's scores, to the bit: no sum is fused or reordered.
 void score_units(const ScoreUnitsArgs& args, cudaStream_t stream);
 
+/// A row's predecessor's choice: `n` units from `before[at]` on; or `at` is one of the two below.
+struct Before {
+  std::int32_t at = 0, n = 0;
+};
+inline constexpr std::int32_t no_predecessor = -1;
+inline constexpr std::int32_t follows_row = -2;  // the predecessor is the row just before
+
 struct TopUnitsArgs {
   const float* scores = nullptr;  // [n_rows, stride], f32
   std::int64_t stride = 0;
   const ScoredMeta* rows = nullptr;  // [n_rows]: first and last
   std::int32_t n_rows = 0, count = 0;
-  float bonus = 0.0f;                       // of units that a row's predecessor chose
-  const std::int32_t* before_at = nullptr;  // [n_rows]: where in `before` that is; or one of the two below
-  const std::int32_t* before = nullptr;     // choices of earlier calls, [count] each, ascending
-  std::int32_t* units = nullptr;            // [n_rows, count], device memory
+  float bonus = 0.0f;           // of units that a row's predecessor chose
+  const float* need = nullptr;  // as in TopUnitsParams
+  std::int32_t mean = 0, least = 0;
+  const Before* before_of = nullptr;     // [n_rows]
+  const std::int32_t* before = nullptr;  // choices of earlier calls, each ascending
+  std::int32_t* units = nullptr;         // [n_rows, count], device memory
+  std::int32_t* counts = nullptr;        // [n_rows], device memory: how many of a row
 };
-inline constexpr std::int32_t no_predecessor = -1;
-inline constexpr std::int32_t follows_row = -2;  // the predecessor is the row just before
 
 /// Ops::top_units, with the choice in device memory.
 void top_units(const TopUnitsArgs& args, cudaStream_t stream);

@@ -20,14 +20,14 @@ __device__ inline unsigned in_order(float score) {
 
 struct Numbers {
   const float* scores;         // [n]
-  const std::int32_t* before;  // [count], ascending: units that get the bonus; or null
-  int n, first_unit, count;
+  const std::int32_t* before;  // [n_before], ascending: units that get the bonus; or null
+  int n_before, n, first_unit, count;
   float bonus;
   const unsigned* kept;  // [n], in shared memory; or null
 
   __device__ bool gets_bonus(int i) const {
     if (before == nullptr) return false;
-    int low = 0, high = count;  // the first that is not below the unit is in [low, high]
+    int low = 0, high = n_before;  // the first that is not below the unit is in [low, high]
     while (low < high) {
       const int middle = (low + high) / 2;
       if (before[middle] < first_unit + i) {
@@ -36,7 +36,7 @@ struct Numbers {
         high = middle;
       }
     }
-    return low < count && before[low] == first_unit + i;
+    return low < n_before && before[low] == first_unit + i;
   }
   __device__ unsigned make(int i) const {
     return in_order(gets_bonus(i) ? __fadd_rn(scores[i], bonus) : scores[i]);
@@ -138,22 +138,36 @@ __device__ void choose(Numbers numbers, Shared& shared, std::int32_t* units) {
   write_chosen(numbers, last, shared.counts, units);
 }
 
+/// units_of_row, to the bit.
+__device__ int units_of_row(const TopUnitsArgs& args, const ScoredMeta& row) {
+  if (args.need == nullptr) return args.count;
+  const float wanted = rintf(__fmul_rn(args.need[row.row], static_cast<float>(args.mean)));
+  const int most = min(args.count, row.last - row.first);
+  if (!(wanted > static_cast<float>(args.least))) return min(args.least, most);
+  return wanted < static_cast<float>(most) ? static_cast<int>(wanted) : most;
+}
+
 /// Grid: [rows]; a row that follows another is its CTA's.
 __global__ void __launch_bounds__(threads) top_kernel(TopUnitsArgs args) {
   __shared__ Shared shared;
   static_assert(warps == 32);  // a lane a warp in write_chosen
-  int row = blockIdx.x, before_at = args.before_at[row];
-  if (before_at == follows_row) return;
-  const std::int32_t* before = before_at == no_predecessor ? nullptr : args.before + before_at;
+  int row = blockIdx.x;
+  const Before earlier = args.before_of[row];
+  if (earlier.at == follows_row) return;
+  const std::int32_t* before = earlier.at == no_predecessor ? nullptr : args.before + earlier.at;
+  int n_before = earlier.n;
   do {
     const ScoredMeta meta = args.rows[row];
     std::int32_t* const units = args.units + std::int64_t{row} * args.count;
-    choose({args.scores + row * args.stride + meta.first, before, meta.last - meta.first, meta.first,
-            args.count, args.bonus, nullptr},
+    const int count = units_of_row(args, meta);
+    if (threadIdx.x == 0) args.counts[row] = count;
+    choose({args.scores + row * args.stride + meta.first, before, n_before, meta.last - meta.first,
+            meta.first, count, args.bonus, nullptr},
            shared, units);  // ends in a barrier, so what it wrote can be read
     before = units;
+    n_before = count;
     ++row;
-  } while (row < args.n_rows && args.before_at[row] == follows_row);
+  } while (row < args.n_rows && args.before_of[row].at == follows_row);
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ struct PerplexityOptions {
   bool hellaswag = false;
   std::int32_t hellaswag_tasks = 400;
   std::filesystem::path save_scores;
+  bool stats = false;
 };
 
 /// The engine for chunks of one length: as many sequences as go through it together. The last token of a
@@ -131,8 +132,11 @@ void announce(const std::string& what, const ChunkPlan& plan, Context& context) 
 }
 
 /// The closing line, and the exit code of a run that may have been stopped.
-int finish(const Engine& engine, const ChunkRun& run, Context& context) {
+int finish(const PerplexityOptions& options, const Engine& engine, const ChunkRun& run, Context& context) {
   context.log.info("{}", stats_line(engine, run.stats));
+  if (const std::string reuse = reuse_text(engine); options.stats && !reuse.empty()) {
+    context.log.info("{}", reuse);
+  }
   if (run.complete) return 0;
   context.log.warn("stopped; the estimate covers the chunks so far");
   return Interrupts::exit_code(context.interrupts.pending());
@@ -159,15 +163,15 @@ int estimate(const PerplexityOptions& options, Context& context) {
   const ChunkRun run = run_with_progress({engine}, plan, input, scorer, context);
   if (scorer.nll().count() > 0) context.out.write("\n" + final_estimate(scorer.nll()));
   if (base && run.complete) base->commit();
-  return finish(engine, run, context);
+  return finish(options, engine, run, context);
 }
 
 /// Runs the chunks and prints how they compare.
-int compare(const Engines& engines, const ChunkPlan& plan, const Input& input, ComparingScorer& scorer,
-            Context& context) {
+int compare(const PerplexityOptions& options, const Engines& engines, const ChunkPlan& plan,
+            const Input& input, ComparingScorer& scorer, Context& context) {
   const ChunkRun run = run_with_progress(engines, plan, input, scorer, context);
   if (scorer.totals().count() > 0) context.out.write(comparison_summary(scorer.totals()));
-  return finish(engines.tested, run, context);
+  return finish(options, engines.tested, run, context);
 }
 
 int compare_with_file(const PerplexityOptions& options, Context& context) {
@@ -183,7 +187,7 @@ int compare_with_file(const PerplexityOptions& options, Context& context) {
   ThreadPool threads(engine.options().n_threads);
   FileScorer scorer(threads, context.out, base);
   announce("comparing with " + base.name() + ": ", plan, context);
-  return compare({engine}, plan, input, scorer, context);
+  return compare(options, {engine}, plan, input, scorer, context);
 }
 
 int compare_with_full(const PerplexityOptions& options, Context& context) {
@@ -197,7 +201,7 @@ int compare_with_full(const PerplexityOptions& options, Context& context) {
   announce(fmt::format("--kv {} beside full attention in {}: ", kv_name(engine.options().kv),
                        kv_name(full.options().kv)),
            plan, context);
-  return compare({engine, &full}, plan, input, scorer, context);
+  return compare(options, {engine, &full}, plan, input, scorer, context);
 }
 
 int score_hellaswag(const PerplexityOptions& options, Context& context) {
@@ -259,6 +263,8 @@ void add_perplexity(CLI::App& app, Context& context) {
           ->excludes(chunks)
           ->excludes(from)
           ->excludes(stride);
+  command->add_flag("--stats", options->stats,
+                    "Tell at the end what was chosen from the archive and what was decoded");
   CLI::Option* full = command
                           ->add_flag("--kl-full", options->compare_with_full,
                                      "Compare with full attention (--kv bf16; f32 for bf16 itself), run "
