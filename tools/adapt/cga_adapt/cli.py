@@ -9,7 +9,7 @@ import time
 import numpy as np
 import torch
 
-from . import checkpoint, grouping, index_stage, lora_stage, picture, quality, sidecar, statistics, tokens, transform, tune
+from . import checkpoint, grouping, index_stage, lora_stage, need_stage, picture, quality, sidecar, statistics, tokens, transform, tune
 from .model import Channels, Model, capture
 from .progress import say
 from .sidecar import SINKS, Sidecar
@@ -25,8 +25,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser("cga_adapt", description="Learns a checkpoint's sidecar from text.")
     parser.add_argument("model", help="GGUF file or Hugging Face folder (architectures: llama, qwen2)")
     parser.add_argument("-o", "--output", required=True, type=pathlib.Path, metavar="STEM.cga")
-    parser.add_argument("--stage", choices=("transform", "index", "lora"), default="transform", help="what to learn; the index is "
-                        "added to a sidecar with transforms, adapters (lora) to one with an index (default %(default)s)")
+    parser.add_argument("--stage", choices=("transform", "index", "need", "lora"), default="transform", help="what to learn; the "
+                        "index is added to a sidecar with transforms, how much queries need and adapters (lora) to one with an index "
+                        "(default %(default)s)")
     parser.add_argument("--text", required=True, nargs="+", help="calibration text: files (.xz, .bz2 too) or folders of them")
     parser.add_argument("--tokens", type=int, default=1_000_000, help="of calibration text, an equal share of each file "
                         "(default %(default)s)")
@@ -48,7 +49,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     index_stage.add_options(parser)
     lora_stage.add_options(parser)
     options = parser.parse_args(arguments)
-    options.seq_len = options.seq_len or {"transform": 4096, "index": 8192, "lora": 16384}[options.stage]
+    options.seq_len = options.seq_len or {"transform": 4096, "index": 8192, "need": 8192, "lora": 16384}[options.stage]
     return options
 
 
@@ -180,6 +181,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if options.stage == "index":
             index_stage.index(options, files)
+        elif options.stage == "need":
+            need_stage.need(options, files)
         elif options.stage == "lora":
             lora_stage.lora(options, files)
         else:

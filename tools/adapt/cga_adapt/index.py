@@ -22,23 +22,31 @@ class Anchor:
     key: torch.Tensor       # [K, d, dim], f16: row i reads the attention input of layer + i
     weight: torch.Tensor    # [H, dim], f16
     bias: torch.Tensor      # [H], f32
+    need: torch.Tensor | None = None       # [1, dim], f16: how much of the budget a query reads; or all read as much
+    need_bias: torch.Tensor | None = None  # [1], f32
 
-    FIELDS = ("query", "key", "weight", "bias")
+    ALWAYS = ("query", "key", "weight", "bias")
+    BY_NEED = ("need", "need_bias")
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return self.ALWAYS if self.need is None else self.ALWAYS + self.BY_NEED
 
     @property
     def n_bytes(self) -> int:
-        return sum(getattr(self, f).nbytes for f in self.FIELDS)
+        return sum(getattr(self, f).nbytes for f in self.fields)
 
     def to(self, device: torch.device | str) -> "Anchor":
-        return dataclasses.replace(self, **{f: getattr(self, f).to(device) for f in self.FIELDS})
+        return dataclasses.replace(self, **{f: getattr(self, f).to(device) for f in self.fields})
 
     def tensors(self) -> dict[str, np.ndarray]:
-        return {f"anchor.{self.layer}.{f}": getattr(self, f).cpu().numpy() for f in self.FIELDS}
+        return {f"anchor.{self.layer}.{f}": getattr(self, f).cpu().numpy() for f in self.fields}
 
     @staticmethod
     def from_tensors(tensors: dict[str, np.ndarray], layer: int, n_layers: int) -> "Anchor":
-        return Anchor(layer, n_layers, **{f: torch.from_numpy(np.array(tensors[f"anchor.{layer}.{f}"]))
-                                          for f in Anchor.FIELDS})
+        there = lambda f: torch.from_numpy(np.array(tensors[f"anchor.{layer}.{f}"]))
+        fields = Anchor.ALWAYS + (Anchor.BY_NEED if f"anchor.{layer}.need" in tensors else ())
+        return Anchor(layer, n_layers, **{f: there(f) for f in fields})
 
 
 def rotate_half(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
@@ -99,8 +107,22 @@ def eligible(positions: torch.Tensor, n_units: int, window: int) -> torch.Tensor
     return (first >= SINKS) & (first < sealed_end(positions, window)[:, None])
 
 
-def top_units(scores: torch.Tensor, allowed: torch.Tensor, budget: int) -> torch.Tensor:
-    """The ⌊budget / 16⌋ best allowed units of each query, ties to the lower position: bool, the shape of scores."""
+def wanted(anchor: Anchor, h: torch.Tensor, budget: int) -> torch.Tensor | None:
+    """How many units each query has, h: [t, dim] → int64 [t]; None where all have ⌊budget / 16⌋."""
+    if anchor.need is None:
+        return None
+    mean = budget // UNIT
+    share = h.float() @ anchor.need.float()[0] + anchor.need_bias
+    return torch.round(mean * share).clamp(-(-mean // 4), 3 * mean).long()
+
+
+def top_units(scores: torch.Tensor, allowed: torch.Tensor, budget: int, counts: torch.Tensor | None = None) -> torch.Tensor:
+    """The ⌊budget / 16⌋ best allowed units of each query, or as many as `counts` says, ties to the lower position: bool, the
+    shape of scores."""
+    if counts is not None:
+        order = scores.float().masked_fill(~allowed, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
+        rank = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
+        return torch.zeros_like(allowed).scatter_(1, order, rank) & allowed
     count = min(budget // UNIT, scores.shape[1])
     order = scores.float().masked_fill(~allowed, -torch.inf).sort(dim=-1, descending=True, stable=True).indices[:, :count]
     return torch.zeros_like(allowed).scatter_(1, order, True) & allowed

@@ -96,7 +96,8 @@ class Selector:
             self.chosen = None
             return
         scores = own if self.kind == ORACLE else self.scores(self.anchors[layer], h)
-        self.chosen = index.top_units(scores, self.allowed, self.budget)
+        counts = None if self.kind == ORACLE else index.wanted(self.anchors[layer], h, self.budget)
+        self.chosen = index.top_units(scores, self.allowed, self.budget, counts)
         rows = slice(1024 if len(h) > 2048 else len(h) // 8, None)
         self.found += float((own * self.chosen)[rows].sum())
         self.whole += float(own[rows].sum())

@@ -220,6 +220,7 @@ def write(card: Sidecar, training: Training, d: Design, about: dict, rows: list[
     rounded = lambda v: float(f"{v:.5g}") if isinstance(v, float) else v
     card.anchors, card.adapters = training.anchors(), []  # adapters were trained behind another choice
     card.metadata.pop("lora", None)
+    card.metadata.pop("need", None)
     card.metadata |= {"select_layers": list(d.groups), "index_heads": d.heads, "index_width": d.width, "index_training": about,
                       "index_quality": [{k: rounded(v) for k, v in r.items()} for r in rows]}
     card.write(path)

@@ -108,6 +108,9 @@ class Scorer(nn.Module):
         """How many heads see anything: inner products above 0 for one key in a thousand."""
         return int(((self.products(*arguments)[0] > 0).float().mean((0, 2)) > 1e-3).sum())
 
+    def wanted(self, h: torch.Tensor, budget: int) -> None:
+        """How many units each query has (index.wanted): all as many. What they need is found when an index is finished."""
+
     def anchor(self) -> Anchor:
         """As it is stored."""
         half = lambda w, s: (w.detach() / s).half().cpu()

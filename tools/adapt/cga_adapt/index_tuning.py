@@ -87,9 +87,9 @@ def gates(scores: torch.Tensor, allowed: torch.Tensor, budget: int, softness: fl
     return torch.where((allowed.sum(-1, keepdim=True) > count) & allowed, log, torch.zeros_like(log))
 
 
-def shut(scores: torch.Tensor, allowed: torch.Tensor, budget: int) -> torch.Tensor:
+def shut(scores: torch.Tensor, allowed: torch.Tensor, budget: int, counts: torch.Tensor | None = None) -> torch.Tensor:
     """gates() as the engine has them: 0 for what is read, -inf for what is not."""
-    return torch.zeros_like(scores).masked_fill(allowed & ~index.top_units(scores, allowed, budget), -torch.inf)
+    return torch.zeros_like(scores).masked_fill(allowed & ~index.top_units(scores, allowed, budget, counts), -torch.inf)
 
 
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, positions: torch.Tensor, log_gates: torch.Tensor) -> torch.Tensor:
@@ -130,7 +130,7 @@ def choosing(model: Model, scorers: list[Scorer], clean: Clean, ids: torch.Tenso
         if l in by_layer:
             h = model.norm(x, model.weights[f"blk.{l}.attn_norm.weight"])
             scores.append(by_layer[l](clean.inputs, positions, *still, h=h))
-            log_gates = (shut(scores[-1], allowed, budget) if softness is None else
+            log_gates = (shut(scores[-1], allowed, budget, by_layer[l].wanted(h, budget)) if softness is None else
                          gates(scores[-1], allowed, budget, softness))
         x = recompute(layer, l, x, log_gates, use_reentrant=False, preserve_rng_state=False)
     return model.norm(x, model.weights["output_norm.weight"]), scores

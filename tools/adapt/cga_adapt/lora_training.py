@@ -45,6 +45,10 @@ class Chooser:
         self.anchor, self.layer, self.n_layers = anchor, anchor.layer, anchor.n_layers
 
     @torch.no_grad()
+    def wanted(self, h: torch.Tensor, budget: int) -> torch.Tensor | None:
+        return index.wanted(self.anchor, h, budget)
+
+    @torch.no_grad()
     def __call__(self, inputs: list[torch.Tensor], positions: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor,
                  h: torch.Tensor) -> torch.Tensor:
         """inputs: attention inputs [n, dim] of all layers; h: the queries' own, [t, dim] → scores [t, ⌈n / 16⌉]"""
