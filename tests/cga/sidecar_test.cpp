@@ -119,6 +119,10 @@ struct Parts {
   std::vector<std::uint16_t> query, key, weight;
   std::vector<float> bias = {0.5f, -0.5f};
   std::vector<std::int64_t> query_shape = {2, 8, 64}, key_shape = {1, 8, 64};
+  // How much queries need, if `with_need` was called.
+  std::vector<std::uint16_t> need;
+  std::vector<float> need_bias = {1.0f};
+  std::vector<std::int64_t> need_shape = {1, 64};
   // Adapters, if `with_adapters` was called.
   std::vector<std::uint16_t> q_down, q_up, o_down, o_up;
   std::vector<std::int64_t> q_up_shape = {64, 1};
@@ -133,6 +137,11 @@ struct Parts {
     query.assign(2 * 8 * 64, f32_to_f16(0.1f));
     key.assign(8 * 64, f32_to_f16(0.1f));
     weight.assign(2 * 64, f32_to_f16(0.1f));
+    return *this;
+  }
+
+  Parts& with_need() {
+    need.assign(64, f32_to_f16(0.1f));
     return *this;
   }
 
@@ -160,6 +169,10 @@ struct Parts {
     if (!anchor.empty()) {
       writer.add(anchor + "bias", "F32", {2}, bias).add(anchor + "query", "F16", query_shape, query);
       writer.add(anchor + "key", "F16", key_shape, key).add(anchor + "weight", "F16", {2, 64}, weight);
+    }
+    if (!need.empty()) writer.add(anchor + "need", "F16", need_shape, need);
+    if (!need.empty() && !need_bias.empty()) {
+      writer.add(anchor + "need_bias", "F32", {static_cast<std::int64_t>(need_bias.size())}, need_bias);
     }
     if (!q_down.empty()) {
       writer.add("lora.0.q_down", "F16", {1, 64}, q_down).add("lora.0.q_up", "F16", q_up_shape, q_up);
@@ -315,6 +328,27 @@ TEST_CASE("a single wrong part of an index is named", "[sidecar]") {
   for (const Damage& damage : index_damages) {
     Parts parts;
     damage.apply(parts.with_index());
+    const std::string refusal = refusal_of(parts.bytes());
+    INFO(damage.expected << " / " << refusal);
+    CHECK(refusal.find("x.cga: " + std::string(damage.expected)) == 0);
+  }
+}
+
+const Damage need_damages[] = {
+    {[](Parts& p) { p.need_shape = {64}; }, "tensor anchor.0.need: found F16 [64], expected F16 [1, 64]"},
+    {[](Parts& p) { p.need[9] = 0x7e00; }, "tensor anchor.0.need: found nan at 9, expected finite numbers"},
+    {[](Parts& p) { p.need_bias.clear(); }, "tensor anchor.0.need_bias: found nothing, expected a tensor"},
+    {[](Parts& p) { p.need_bias[0] = INFINITY; }, "tensor anchor.0.need_bias: found inf at 0"},
+    {[](Parts& p) { p.need_bias.push_back(1); },
+     "tensor anchor.0.need_bias: found F32 [2], expected F32 [1]"},
+};
+
+TEST_CASE("a single wrong part of what queries need is named", "[sidecar]") {
+  const Sidecar sidecar(SafetensorsFile("x.cga", Parts().with_index().with_need().bytes()));
+  CHECK(sidecar.select_groups()[0].need != nullptr);
+  for (const Damage& damage : need_damages) {
+    Parts parts;
+    damage.apply(parts.with_index().with_need());
     const std::string refusal = refusal_of(parts.bytes());
     INFO(damage.expected << " / " << refusal);
     CHECK(refusal.find("x.cga: " + std::string(damage.expected)) == 0);

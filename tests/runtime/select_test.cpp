@@ -222,6 +222,38 @@ TEST_CASE("a choice that holds on to the one before it decodes less") {
   CHECK((logits[0] != logits[2]));
 }
 
+TEST_CASE("by need, queries read more and less than the budget, and it can be switched off") {
+  const std::vector<TokenId> tokens = random_text(500);
+  EngineOptions some = options("cpu", "adapted");
+  std::vector<std::int64_t> chosen;
+  for (const std::int32_t by_need : {-1, 1, 0}) {
+    some.kv_by_need = by_need;
+    Engine engine(some);
+    CHECK(engine.options().kv_by_need == (by_need != 0 ? 1 : 0));
+    Session session(engine);
+    run(engine, session, tokens, {1});
+    const KvReuse reuse = engine.kv_reuse();
+    CHECK(reuse.choices == 200 * 2);
+    CHECK(reuse.chosen >= reuse.choices * 1);  // a quarter of four units
+    CHECK(reuse.chosen <= reuse.choices * 12);
+    chosen.push_back(reuse.chosen);
+  }
+  CHECK(chosen[0] == chosen[1]);
+  CHECK(chosen[0] != chosen[2]);
+  CHECK(chosen[2] == 200 * 2 * 4);
+  some = options("cpu", "two");
+  some.kv_by_need = 1;
+  CHECK(test::refusal_of(some).find("--kv-by-need on: there is no index that knows") != std::string::npos);
+}
+
+TEST_CASE("by need, a budget that covers the archive is reading it all") {
+  const std::vector<TokenId> tokens = random_text(500);
+  EngineOptions by_need = options("cpu", "adapted"), all = by_need;
+  by_need.kv_budget = 768;
+  all.kv_select = KvSelect::all;
+  CHECK((run(by_need, tokens, {1, 7}) == run(all, tokens, {3})));
+}
+
 TEST_CASE("settings of choosing come from the sidecar, and what is impossible is refused by name") {
   EngineOptions plain = options("cpu");
   plain.kv_budget = -1;

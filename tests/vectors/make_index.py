@@ -5,10 +5,11 @@ by one of them.
 
   one.cga, two.cga     sidecars (docs/sidecar.md) whose transform and index are random: one anchor for both layers, with
                        keys from both; two anchors, each for its own
-  adapted.cga          two.cga with random adapters of rank 8
+  adapted.cga          two.cga with random adapters of rank 8, and queries that need more or less
   one.safetensors      h.<l> F32 [t, dim]          attention inputs of layer l
                        chosen.<k> I32 [rows, k]    units that the last 64 of the t tokens choose among units 1 to 20, the best k
 """
+import dataclasses
 import pathlib
 
 import numpy as np
@@ -55,6 +56,8 @@ def adapt(made: Sidecar, source: checkpoint.Checkpoint) -> None:
     made.adapters = [Adapter(**{field: random(*shape) for field, shape in
                                 Adapter.shapes(rank, c.dim, c.n_heads * c.head_dim).items()}) for _ in range(c.n_layers)]
     made.metadata["lora"] = {"rank": rank}
+    need = lambda: torch.from_numpy(rng.normal(size=(1, c.dim)) * 0.6 / np.sqrt(c.dim)).half()
+    made.anchors = [dataclasses.replace(a, need=need(), need_bias=torch.ones(1)) for a in made.anchors]
     made.write(HERE / "index" / "adapted.cga")
 
 
