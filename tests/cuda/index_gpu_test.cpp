@@ -238,6 +238,54 @@ TEST_CASE("choices hold on to the ones before them as in the reference, also wit
   }
 }
 
+TEST_CASE("by need, rows have as many units as in the reference, also where they follow one another",
+          "[gpu]") {
+  const auto cuda = gpu();
+  if (!cuda) return;
+  const auto scalar = make_backend("scalar", 1);
+  constexpr std::int64_t stride = 9100;
+  constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
+  const std::vector<float> scores = normal(9 * stride, 13);
+  const std::vector<float> need{1,  0.03f,  2.7f,     nan, inf,
+                                -1, 0.375f, 0.40625f, 1.5f};  // two ties at 16 units
+  for (const std::int32_t n : {5, 63, 9000}) {
+    for (const std::int32_t mean : {1, 16, 128}) {
+      const std::int32_t least = div_up(mean, 4), most = 3 * mean;
+      if (least > n) continue;
+      for (const std::size_t chain : {1, 4}) {
+        INFO(n << " units, " << mean << " on the mean, chains of " << chain);
+        const auto choose = [&](Backend& backend) {
+          std::vector<std::int32_t> units(need.size() * static_cast<std::size_t>(most), -1),
+              counts(need.size());
+          std::vector<ScoredRow> rows;
+          for (std::size_t r = 0; r < need.size(); ++r) {
+            rows.push_back({static_cast<std::int32_t>(r), 1, 1 + n, {}});
+            if (r % chain != 0) rows[r].before = units.data() + (r - 1) * static_cast<std::size_t>(most);
+          }
+          const auto there = upload(backend, scores), wants = upload(backend, need);
+          backend.ops().top_units({.scores = there->as<float>(),
+                                   .stride = stride,
+                                   .rows = rows,
+                                   .count = most,
+                                   .bonus = 0.5f,
+                                   .need = wants->as<float>(),
+                                   .mean = mean,
+                                   .least = least,
+                                   .units = units.data(),
+                                   .counts = counts.data()});
+          std::vector<std::vector<std::int32_t>> chosen;
+          for (std::size_t r = 0; r < need.size(); ++r) {
+            const auto first = units.begin() + static_cast<std::ptrdiff_t>(r) * most;
+            chosen.emplace_back(first, first + counts[r]);
+          }
+          return chosen;
+        };
+        CHECK(choose(*cuda) == choose(*scalar));
+      }
+    }
+  }
+}
+
 TEST_CASE("choices come back from steps that are recorded, also after more rows chose at once", "[gpu]") {
   const auto cuda = gpu();
   if (!cuda) return;
