@@ -115,7 +115,8 @@ class CudaOps final : public Ops {
   // Host arrays that are used again.
   std::vector<SequenceMeta> meta_;
   std::vector<ScoredMeta> scored_;
-  std::vector<std::int32_t> pages_, before_, before_at_;
+  std::vector<std::int32_t> pages_, before_;
+  std::vector<Before> before_of_;
 };
 
 }  // namespace cga::cuda

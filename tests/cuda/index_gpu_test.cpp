@@ -246,7 +246,7 @@ TEST_CASE("by need, rows have as many units as in the reference, also where they
   constexpr std::int64_t stride = 9100;
   constexpr float nan = std::numeric_limits<float>::quiet_NaN(), inf = std::numeric_limits<float>::infinity();
   const std::vector<float> scores = normal(9 * stride, 13);
-  const std::vector<float> need{1,  0.03f,  2.7f,     nan, inf,
+  const std::vector<float> need{1,  0.03f,    2.7f,     nan, inf,
                                 -1, 0.34375f, 0.40625f, 1.5f};  // two ties at 16 units
   for (const std::int32_t n : {5, 63, 9000}) {
     for (const std::int32_t mean : {1, 16, 128}) {
