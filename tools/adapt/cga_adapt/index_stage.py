@@ -15,7 +15,7 @@ from .index import Anchor
 from .index_training import Design, Training
 from .index_tuning import Tuning
 from .model import Model
-from .progress import progress, say
+from .progress import is_look, progress, say
 from .sidecar import Sidecar
 from .stream import Stream
 
@@ -128,18 +128,14 @@ def train(model: Model, d: Design, stream: Stream, state: pathlib.Path, identity
         if time.monotonic() - saved > SAVE_EVERY or step + 1 == d.steps:
             training.save(state, identity)
             saved = time.monotonic()
-        if look(step, d.steps):
+        if is_look(step, d.steps, CHECKS):
             report(training, stream, f"training, step {step + 1}")
     return training
 
 
-def look(step: int, steps: int) -> bool:
-    return (step + 1) * CHECKS // steps > step * CHECKS // steps and step + 1 < steps
-
-
 def report(training: Training, stream: Stream, label: str) -> index_check.Check | None:
     """Says how good the choice is now on kept-out text, at the smallest budget."""
-    texts = stream.kept_out()[::max(1, len(stream.names) // index_check.TEXTS)][:index_check.TEXTS]
+    texts = stream.some_kept_out(index_check.TEXTS)
     found = index_check.check(training, [t.ids for t in texts], min(training.design.budgets))
     if found:
         say(f"{label}, kept-out text: {found}")
@@ -161,7 +157,7 @@ def tune(training: Training, steps: int, stream: Stream, state: pathlib.Path, id
         if time.monotonic() - saved > SAVE_EVERY or step + 1 == steps:
             tuning.save(state, identity)
             saved = time.monotonic()
-        if look(step, steps):
+        if is_look(step, steps, CHECKS):
             report(training, stream, f"end to end, step {step + 1}")
     return tuning
 
@@ -180,7 +176,7 @@ def index(options: argparse.Namespace, files) -> None:
     d = design(options, card)
     tokenizer = tokens.load(source)
     stream = Stream(tokenizer, files(options.text), options.seq_len)
-    say(f"{sum(e['tokens'] for e in stream.record()):,} tokens of {len(stream.names)} texts, {since()}")
+    say(f"{stream}, {since()}")
     model = Model(source, options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
     state_needs(model, d, options.seq_len, len(stream.ids), options.index_max_bytes)
     start_from = begin_with(options.index_start, d, source) if options.index_start else None

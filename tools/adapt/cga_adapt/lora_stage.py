@@ -13,7 +13,7 @@ from . import checkpoint, index_check, lora_training, sidecar, tokens
 from .adapter import Adapter
 from .lora_training import Settings, Tuning
 from .model import Model
-from .progress import progress, say
+from .progress import is_look, progress, say
 from .sidecar import Sidecar
 from .stream import Stream
 
@@ -93,13 +93,9 @@ def train(tuning: Tuning, stream: Stream, texts: list[tokens.Text], state: pathl
         if time.monotonic() - saved > SAVE_EVERY or step + 1 == s.steps:
             tuning.save(state, identity)
             saved = time.monotonic()
-        if look(step, s.steps):
+        if is_look(step, s.steps, LOOKS):
             say(f"step {step + 1}, kept-out text: "
                 + lora_training.line(lora_training.measure(tuning.model, tuning.anchors, tuning.adapters, texts, s)))
-
-
-def look(step: int, steps: int) -> bool:
-    return (step + 1) * LOOKS // steps > step * LOOKS // steps and step + 1 < steps
 
 
 def compare(tuning: Tuning, texts: list[tokens.Text], label: str) -> list[dict]:
@@ -122,12 +118,12 @@ def lora(options: argparse.Namespace, files) -> None:
     evaluation = [tokens.Text(t.name, t.ids[:options.eval_tokens])
                   for t in tokens.read_evaluation(tokenizer, files(options.eval))]
     stream = Stream(tokenizer, files(options.text), options.seq_len)
-    say(f"{sum(e['tokens'] for e in stream.record()):,} tokens of {len(stream.names)} texts, {since()}")
+    say(f"{stream}, {since()}")
     model = Model(source, options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
     state_needs(model, card, s, options.seq_len, len(stream.ids))
 
     tuning = Tuning(model, card.anchors, s)
-    texts = stream.kept_out()[::max(1, len(stream.names) // index_check.TEXTS)][:index_check.TEXTS]
+    texts = stream.some_kept_out(index_check.TEXTS)
     say("before, kept-out text: " + lora_training.line(lora_training.measure(model, tuning.anchors, None, texts, s)))
     train(tuning, stream, texts, options.state or options.output.with_suffix(".lora"), identify(s, stream, card))
     say(f"trained, {since()}")
@@ -146,6 +142,7 @@ def write(card: Sidecar, tuning: Tuning, stream: Stream, rows: list[dict], path:
     s = tuning.settings
     card.adapters = tuning.stored()
     card.metadata["lora"] = {"rank": s.rank, "window": s.window, "budgets": list(s.budgets), "sequence": stream.length,
-                             "steps": s.steps, "queries": s.queries, "rate": s.rate, "text_weight": s.text_weight, "texts": stream.record(),
+                             "steps": s.steps, "queries": s.queries, "rate": s.rate, "text_weight": s.text_weight,
+                             "texts": stream.record(),
                              "quality": [{k: rounded(v) for k, v in r.items()} for r in rows]}
     card.write(path)

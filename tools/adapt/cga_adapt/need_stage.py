@@ -94,7 +94,7 @@ def need(options: argparse.Namespace, files) -> None:
         raise ValueError(f"sequences of {options.seq_len} tokens (--seq-len) leave nothing unread at a budget of {min(budgets)}")
     tokenizer = tokens.load(source)
     stream = Stream(tokenizer, files(options.text), options.seq_len)
-    say(f"{sum(e['tokens'] for e in stream.record()):,} tokens of {len(stream.names)} texts, {since()}")
+    say(f"{stream}, {since()}")
     model = Model(source, options.device, torch.bfloat16 if options.device == "cuda" else torch.float32)
     anchors = [a.to(model.device) for a in card.anchors]
     found = fits(model, anchors, stream, min(budgets), window, options.queries or about["queries"], options.seed)

@@ -9,6 +9,11 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def is_look(step: int, steps: int, parts: int) -> bool:
+    """Whether to look at kept-out text behind a step: `steps` cut into as many parts, between two of them."""
+    return (step + 1) * parts // steps > step * parts // steps and step + 1 < steps
+
+
 def progress(items: Iterable, label: str, total: int, first: int = 0, note: Callable[[], str] | None = None) -> Iterator:
     """first: how many were done before. note: what else a plain line says."""
     if sys.stderr.isatty():

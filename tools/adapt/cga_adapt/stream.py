@@ -51,6 +51,13 @@ class Stream:
         at = draw.integers(first, end - self.length + 1)
         return self.ids[at:at + self.length].astype(np.int64)
 
+    def __str__(self) -> str:
+        return f"{sum(e['tokens'] for e in self.record()):,} tokens of {len(self.names)} texts"
+
     def kept_out(self) -> list[Text]:
         """A sequence from the end of each text."""
         return [Text(n, self.ids[e - self.length:e].astype(np.int64)) for n, (_, _, e) in zip(self.names, self.ranges)]
+
+    def some_kept_out(self, most: int) -> list[Text]:
+        """Of no more than `most` texts, from among all."""
+        return self.kept_out()[::max(1, len(self.names) // most)][:most]

@@ -205,6 +205,9 @@ def test_a_stream_repeats_and_keeps_its_ends_to_itself(tmp_path):
     assert stream.record() == [{"text": "a.txt", "tokens": 3000}]  # the other is too short
     assert all(set(stream.sequence(0, i)) == {ord("a")} for i in range(50))
     assert set(stream.kept_out()[0].ids) == {ord("b")}
+    stream.names, stream.ranges = [f"{i}" for i in range(9)], stream.ranges * 9
+    assert [t.name for t in stream.some_kept_out(4)] == ["0", "2", "4", "6"] and len(stream.some_kept_out(20)) == 9
+    stream.names, stream.ranges = stream.names[:1], stream.ranges[:1]
     stream.ids = np.arange(3300)
     assert (stream.sequence(1, 7) == stream.sequence(1, 7)).all() and (stream.sequence(1, 7) != stream.sequence(2, 7)).any()
 

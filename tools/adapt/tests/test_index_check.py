@@ -5,8 +5,9 @@ import torch
 from conftest import VECTORS  # noqa: F401  (the path of the package)
 from test_index import DESIGN, WINDOW, sequence
 
-from cga_adapt import index, index_check, index_quality, index_stage, index_training
+from cga_adapt import index, index_check, index_quality, index_stage, index_training, lora_stage
 from cga_adapt.index_training import Training
+from cga_adapt.progress import is_look
 
 
 def test_a_trained_index_is_found_out_and_so_is_a_dead_one(tiny):
@@ -48,4 +49,6 @@ def test_its_recall_is_that_of_the_finished_index(tiny):
 
 
 def test_looks_are_spread_over_the_steps():
-    assert sum(index_stage.look(s, 95) for s in range(95)) == 9 and sum(index_stage.look(s, 5) for s in range(5)) == 4
+    count = lambda steps, parts: sum(is_look(s, steps, parts) for s in range(steps))
+    assert count(95, index_stage.CHECKS) == 9 and count(5, 10) == 4
+    assert count(800, lora_stage.LOOKS) == 3 == count(95, 4)

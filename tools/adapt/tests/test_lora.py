@@ -281,7 +281,3 @@ def test_what_cannot_be_trained_is_refused(made, tmp_path, capsys):
     for wrong in ({"window": 100}, {"budgets": (64, 8)}, {"budgets": (320,)}, {"rank": 0}, {"steps": 0}, {"text_weight": 1.5}):
         with pytest.raises(ValueError):
             lora_stage.check(dataclasses.replace(SETTINGS, **wrong), 384)
-
-
-def test_looks_are_three():
-    assert sum(lora_stage.look(s, 800) for s in range(800)) == 3 and sum(lora_stage.look(s, 95) for s in range(95)) == 3
