@@ -56,6 +56,7 @@ struct SidecarDescription {
     };
     std::int32_t heads = 0, width = 0;
     std::int64_t bytes = 0, token_bytes = 0;  // of all matrices; of a token's keys, all anchors
+    bool by_need = false;                     // whether it knows how much a query needs
     std::vector<Anchor> anchors;
     std::vector<Quality> quality;
   };

@@ -93,7 +93,7 @@ void resolve_selection(EngineOptions& options, const Sidecar* sidecar) {
   if (options.kv_by_need < 0) options.kv_by_need = may_need && knows_need ? 1 : 0;
   if (options.kv_by_need > 0 && !may_need) {
     throw Error(ErrorKind::usage, "--kv-by-need on", "there is no index that knows what queries need",
-                "make one with tools/adapt (--stage index), or leave it out");
+                "find it out with tools/adapt (--stage need), or leave it out");
   }
   if (options.kv_refresh < 0) options.kv_refresh = 1;
   if (options.kv_inertia < 0) options.kv_inertia = options.kv_select == KvSelect::index ? default_inertia : 0;

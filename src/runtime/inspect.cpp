@@ -45,6 +45,7 @@ SidecarDescription::Index describe_index(const Sidecar& sidecar) {
   for (const SelectGroup& group : sidecar.select_groups()) {
     result.anchors.push_back({group.layers.first, group.layers.size(), group.n_key_layers});
     result.token_bytes += IndexLayout{index.width}.unit_bytes() / unit_tokens;
+    result.by_need = group.need != nullptr;
   }
   for (const SidecarMetadata::IndexQuality& row : index.quality) {
     result.quality.push_back({printable(row.text), printable(row.select), row.tokens, row.budget, row.kv_bits,

@@ -72,7 +72,8 @@ std::string index_text(const SidecarDescription& sidecar) {
   for (const auto& anchor : index.anchors) {
     text += fmt::format(" {}-{}", anchor.first_layer, anchor.first_layer + anchor.n_layers - 1);
   }
-  text += "\n";
+  text +=
+      index.by_need ? "\nqueries read as much as they need, the budget on the mean (--kv-by-need)\n" : "\n";
   if (index.quality.empty()) return text;
   text += fmt::format("\n{:24} {:>8} {:>6} {:>8} {:>7} {:>8} {:>9} {:>11} {:>8}\n", "text", "tokens", "bits",
                       "choice", "budget", "recall", "KL", "perplexity", "top-1");
@@ -104,9 +105,10 @@ nlohmann::ordered_json index_json(const SidecarDescription::Index& index) {
                        {"ppl_change", row.ppl_change},
                        {"top1", row.top1}});
   }
-  return {{"heads", index.heads}, {"width", index.width},
-          {"bytes", index.bytes}, {"token_bytes", index.token_bytes},
-          {"anchors", anchors},   {"quality", quality}};
+  return {{"heads", index.heads},     {"width", index.width},
+          {"bytes", index.bytes},     {"token_bytes", index.token_bytes},
+          {"by_need", index.by_need}, {"anchors", anchors},
+          {"quality", quality}};
 }
 
 }  // namespace
