@@ -4,8 +4,6 @@
 // Unless an op says so, outputs must not alias inputs. Parameters are trusted: the model layer checked them.
 #pragma once
 
-#include <algorithm>
-#include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -14,6 +12,7 @@
 #include <utility>
 
 #include "cga/shortlist.h"
+#include "kernels/choice.h"
 #include "tensor/index_layout.h"
 #include "tensor/kv_layout.h"
 #include "tensor/latent_layout.h"
@@ -166,17 +165,6 @@ struct IndexKeysParams {
   std::span<const SequenceRows> sequences;  // pages: ids of index pages
 };
 
-/// A row whose archived past is scored: units [first, last) of its sequence.
-struct ScoredRow {
-  std::int32_t row = 0;                 // of the batch
-  std::int32_t first = 0, last = 0;     // units, 16 tokens each, counted from position 0
-  std::span<const std::int32_t> pages;  // [>= ceil(last / 4)], ids of index pages
-  /// For top_units: what the row's predecessor chose, ascending, or null; either of an earlier call,
-  /// or of the row just before this one in the same call, in TopUnitsParams::units.
-  const std::int32_t* before = nullptr;
-  std::int32_t n_before = 0;  // of them, where they are of an earlier call
-};
-
 struct ScoreUnitsParams {
   const float* q = nullptr;        // [n_tokens, n_heads, width], f32, not rotated yet
   const float* weights = nullptr;  // [n_tokens, n_heads], f32
@@ -187,28 +175,6 @@ struct ScoreUnitsParams {
   float* scores = nullptr;  // [rows.size(), stride], f32: unit u of a row at column u; others are not written
   std::int64_t stride = 0;  // >= every last
 };
-
-struct TopUnitsParams {
-  const float* scores = nullptr;  // [rows.size(), stride], f32
-  std::int64_t stride = 0;
-  std::span<const ScoredRow> rows;  // pages are not read; last - first >= count, or by need >= least
-  std::int32_t count = 0;           // units of each row; by need the most of one
-  float bonus = 0.0f;               // added to the scores of units that the row's predecessor chose
-  /// By need: a row has mean * need units, rounded to even, from least to count, and no more than there are.
-  const float* need = nullptr;  // [n_tokens], f32, at ScoredRow::row; null: all have count
-  std::int32_t mean = 0, least = 0;
-  std::int32_t* units = nullptr;   // [rows.size(), count], host memory; by need, as many of a row as it has
-  std::int32_t* counts = nullptr;  // [rows.size()], host memory: how many; by need only
-};
-
-/// How many units a row of top_units has, of n that may be chosen; `need` is in host memory.
-inline std::int32_t units_of_row(const TopUnitsParams& params, const ScoredRow& row) {
-  if (params.need == nullptr) return params.count;
-  const float wanted = std::nearbyint(params.need[row.row] * static_cast<float>(params.mean));
-  const std::int32_t most = std::min(params.count, row.last - row.first);
-  if (!(wanted > static_cast<float>(params.least))) return std::min(params.least, most);  // NaN, too
-  return wanted < static_cast<float>(most) ? static_cast<std::int32_t>(wanted) : most;
-}
 
 struct AttentionMassParams {
   const float* q = nullptr;  // [n_tokens, n_heads, head_dim], f32, rotated
