@@ -213,7 +213,8 @@ std::string describe_selection(const EngineOptions& used) {
   if (used.kv_select == KvSelect::all) return "everything archived is read";
   const std::string how = used.kv_select == KvSelect::index ? "the index chooses" : "an oracle chooses";
   const std::string when = used.kv_refresh > 1 ? fmt::format(" every {} tokens", used.kv_refresh) : "";
-  return fmt::format("{} {} tokens{}", how, format_count(used.kv_budget), when);
+  const char* const each = used.kv_by_need > 0 ? " on the mean, by need" : "";
+  return fmt::format("{} {} tokens{}{}", how, format_count(used.kv_budget), each, when);
 }
 
 /// Which cache a run uses, where the command line left it open.
