@@ -32,7 +32,7 @@ struct TopUnitsParams {
   std::int32_t* counts = nullptr;  // [rows.size()], host memory: how many; by need only
 };
 
-/// How many units a row of top_units has, of n that may be chosen; `need` is in host memory.
+/// How many units a row of top_units has. `need` is in host memory.
 inline std::int32_t units_of_row(const TopUnitsParams& params, const ScoredRow& row) {
   if (params.need == nullptr) return params.count;
   const float wanted = std::nearbyint(params.need[row.row] * static_cast<float>(params.mean));

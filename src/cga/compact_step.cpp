@@ -134,7 +134,7 @@ void CompactStep::score(std::size_t group, const NormedRows& input) {
   const UnitBudget budget = cache_.settings().unit_budget();
   const auto most = static_cast<std::size_t>(budget.most);
   picked_.resize(scored_.size() * most);
-  n_picked_.assign(scored_.size(), budget.most);
+  n_picked_.resize(scored_.size());
   for (std::size_t i = 0; i < scored_.size(); ++i) {
     if (follows_[i]) scored_[i].before = picked_.data() + (i - 1) * most;
   }
@@ -146,6 +146,7 @@ void CompactStep::score(std::size_t group, const NormedRows& input) {
                    picked_.data(), n_picked_.data());
   } else {
     choose_by_mass(budget.most);
+    std::ranges::fill(n_picked_, budget.most);
   }
   for (std::size_t i = 0; i < scored_.size(); ++i) {
     Reading& reading = readings_[scored_in_[i]];

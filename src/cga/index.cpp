@@ -106,11 +106,11 @@ void IndexStep::choose(std::int32_t group, const NormedRows& input, std::span<co
   std::array<MatmulTarget, 3> targets{
       {{anchor.query.get(), nullptr, q}, {anchor.weight.get(), anchor.bias->as<float>(), weights}}};
   float* need = nullptr;
-  if (anchor.need) {
+  if (anchor.need && budget.least < budget.most) {
     need = reserve(backend, scratch.need, n_tokens_);
     targets[2] = {anchor.need.get(), anchor.need_bias->as<float>(), need};
   }
-  ops.norm_matmul(std::span(targets).first(anchor.need ? 3 : 2), input, n_tokens_);
+  ops.norm_matmul(std::span(targets).first(need != nullptr ? 3 : 2), input, n_tokens_);
   std::int64_t stride = 0;
   for (const ScoredRow& row : rows) stride = std::max<std::int64_t>(stride, row.last);
   stride = round_up(stride, std::int64_t{256});  // so that most calls are like that of the token before
