@@ -119,10 +119,7 @@ def wanted(anchor: Anchor, h: torch.Tensor, budget: int) -> torch.Tensor | None:
 def top_units(scores: torch.Tensor, allowed: torch.Tensor, budget: int, counts: torch.Tensor | None = None) -> torch.Tensor:
     """The ⌊budget / 16⌋ best allowed units of each query, or as many as `counts` says, ties to the lower position: bool, the
     shape of scores."""
-    if counts is not None:
-        order = scores.float().masked_fill(~allowed, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
-        rank = torch.arange(scores.shape[1], device=scores.device) < counts[:, None]
-        return torch.zeros_like(allowed).scatter_(1, order, rank) & allowed
-    count = min(budget // UNIT, scores.shape[1])
-    order = scores.float().masked_fill(~allowed, -torch.inf).sort(dim=-1, descending=True, stable=True).indices[:, :count]
-    return torch.zeros_like(allowed).scatter_(1, order, True) & allowed
+    order = scores.float().masked_fill(~allowed, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
+    count = budget // UNIT if counts is None else counts[:, None]
+    taken = (torch.arange(scores.shape[1], device=scores.device) < count).expand_as(order)
+    return torch.zeros_like(allowed).scatter_(1, order, taken) & allowed

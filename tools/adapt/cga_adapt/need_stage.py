@@ -11,13 +11,13 @@ import time
 
 import torch
 
-from . import checkpoint, index, index_quality, index_tuning, sidecar, tokens
+from . import checkpoint, index_quality, index_tuning, sidecar, tokens
 from .codec import Codec
 from .index import Anchor
 from .index_stage import RATE
 from .model import Model
 from .progress import progress, say
-from .sidecar import UNIT, Sidecar
+from .sidecar import UNIT
 from .stream import Stream
 
 SEQUENCES = 24
